@@ -2,9 +2,10 @@
 
 from bats.data.catalogue import IMAGE_DATASETS, ImageDatasetEntry, RemoteFile
 from bats.data.download import DownloadError, fetch, sha256_of
+from bats.data.embedded import embedded_images
 from bats.data.idx import read_idx
 from bats.data.images import ImageDataset, find_images, read_images
-from bats.data.load import download_images, embedded_images, load_images
+from bats.data.load import download_images, load_images
 from bats.data.locate import cache_folder, download_folder, locate, search_folders
 from bats.data.mnist import load_mnist
 from bats.data.npz import read_npz

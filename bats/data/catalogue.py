@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from bats.data.locate import checkout_folder
+
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -93,3 +95,8 @@ MNIST = ImageDatasetEntry(
 )
 
 IMAGE_DATASETS = {entry.name: entry for entry in (MNIST,)}
+
+
+def command(entry):
+    """The command line that gets the full set, as a user would type it."""
+    return f"python datasets/get_{entry.name}.py" if checkout_folder() else f"python -m bats get {entry.name}"

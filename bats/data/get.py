@@ -44,9 +44,7 @@ def get(entry, options):
     print(f"sha256 {dataset.sha256}")
     found, _ = find_images(entry)
     if found is None:
-        print(
-            f"bats does not look there by itself: set the environment variable {VARIABLE} to {Path(options.out).absolute()}"
-        )
+        print(f"bats does not look there by itself: set {VARIABLE}={Path(options.out).absolute()} in the environment")
     return 0
 
 

@@ -47,7 +47,6 @@ class ImageDataset:
             "file": Path(self.source).name,
             "sha256": self.sha256,
             "is_subset": self.is_subset,
-            "notice": self.notice,
         }
 
 

@@ -1,16 +1,16 @@
 """Loading an image data set by name: from a path, from this machine, by download, or the part inside the package."""
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
 
+from bats.data.catalogue import command
 from bats.data.download import DownloadError, advice, fetch
+from bats.data.embedded import embedded_images
 from bats.data.images import ImageDataset, find_images, read_images
-from bats.data.locate import VARIABLE, checkout_folder, download_folder, environment_folders
+from bats.data.locate import VARIABLE, download_folder, environment_folders
 
 OFFLINE = "BATS_OFFLINE"
-_EMBEDDED = Path(__file__).resolve().parent / "embedded"
 _said = set()
 
 
@@ -51,31 +51,11 @@ def load_images(entry, path=None, download=True, validate=True):
             reasons += [f"no download from {url}: {reason}" for url, reason in error.reasons]
         except OSError as error:
             reasons.append(f"no download: {error}")
-    return embedded_images(entry, reasons)
-
-
-def embedded_images(entry, reasons=()):
-    """The part of a data set inside the package, as an ImageDataset with a notice; the notice goes to stderr once.
-
-    reasons: sentences that say why the full set is not used. Raises FileNotFoundError if the package has no part of it.
-    """
-    if entry.embedded is None:
-        raise FileNotFoundError(f"{entry.title}: {'; '.join(reasons)}. Get it with: {command(entry)}")
-    part = read_images(entry, _EMBEDDED / entry.embedded, validate=False)
-    notice = "\n".join(
-        [
-            f"This is not the full {entry.title} but the part of it that comes with bats: {len(part.x_train)} of "
-            f"{entry.n_train} training and {len(part.x_test)} of {entry.n_test} test images.",
-            *[f"  why: {reason}" for reason in reasons],
-            f"  full set: {command(entry)}",
-        ]
-    )
-    return _told(dataclasses.replace(part, name=f"{entry.name}_subset", notice=notice))
+    return _told(embedded_images(entry, reasons))
 
 
 def download_images(entry, folder=None, mirrors=(), force=False, progress=True):
-    """Downloads a data set and returns its path: the .npz file, or the folder of the IDX files if only those can be
-    had.
+    """Downloads a data set; returns its path: the .npz file, or the folder of the IDX files if only those can be had.
 
     folder    where to; None takes bats.data.locate.download_folder(). The IDX files go to raw/<name> below it.
     mirrors   base URLs that are asked before the published ones; the file's name is appended to each.
@@ -98,11 +78,6 @@ def download_images(entry, folder=None, mirrors=(), force=False, progress=True):
         return target / files[0].name if files[0] is entry.npz else target
     files, target = groups[0]
     raise DownloadError(advice(entry.title, files, target, reasons), reasons)
-
-
-def command(entry):
-    """The command line that gets the full set, as a user would type it."""
-    return f"python datasets/get_{entry.name}.py" if checkout_folder() else f"python -m bats get {entry.name}"
 
 
 def _told(dataset: ImageDataset):

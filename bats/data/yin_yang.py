@@ -15,8 +15,7 @@ _MAX_POINTS = 1 << 20  # candidates drawn at once
 
 
 def yin_yang_class(x, y, r_small=R_SMALL, r_big=R_BIG):
-    """Class of points of the symbol: 0 yin, 1 yang, 2 dot (the eyes), int32 in the broadcast shape of x and y; -1
-    outside.
+    """Class of each point of the symbol: 0 yin, 1 yang, 2 dot (the eyes), -1 outside; int32, x and y broadcast.
 
     x, y are coordinates in [0, 2 r_big]. The numbers are those of the published data: yang (1) is the upper half
     without the disc around the right eye, and the disc around the left eye; points at exactly r_small from an eye's
@@ -49,7 +48,7 @@ def yin_yang_points(n_samples, seed, r_small=R_SMALL, r_big=R_BIG):
     points = np.empty((n_samples, 2))
     waiting = [np.flatnonzero(labels == c) for c in range(N_CLASSES)]
     while any(map(len, waiting)):
-        # the rarest class, the eyes, has 1/12.5 of the square at the default radii; the bound keeps memory small
+        # the rarest class, the eyes, has 1/16 of the square at the default radii; the bound keeps memory small
         candidates = generator.random((min(1024 + 16 * n_samples, _MAX_POINTS), 2)) * (2 * r_big)
         classes = yin_yang_class(candidates[:, 0], candidates[:, 1], r_small, r_big)
         for c, places in enumerate(waiting):
