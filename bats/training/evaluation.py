@@ -84,7 +84,7 @@ def sample_spikes(network, loss, source, index, max_simulation):
     step.evaluate(np.array([index]))
     prediction = int(step.predictions[0])
     trains = []
-    for position, layer in enumerate(network.layers):
-        times, counts = source.spike_trains(index) if position == 0 else (part[0] for part in layer.spike_trains)
-        trains.append((layer.name, to_numpy(times), to_numpy(counts)))
+    for layer in network.layers:
+        times, counts = layer.spike_trains
+        trains.append((layer.name, to_numpy(times[0]), to_numpy(counts[0])))
     return trains, prediction

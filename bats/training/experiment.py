@@ -109,8 +109,9 @@ def _prepare(study, arguments):
         folder = RunFolder.create(command_line.results_root(arguments.out), study.name, arguments.seed)
     trainer = Trainer(
         study.network, study.loss, study.optimizer, batch_size=arguments.batch_size,
-        max_simulation=study.max_simulation, seed=arguments.seed, run_folder=folder, schedule=study.schedule, selection=command_line.selection(arguments),
-        on_failure=arguments.on_failure, progress=not arguments.no_progress, config=config,
+        max_simulation=study.max_simulation, seed=arguments.seed, run_folder=folder, schedule=study.schedule,
+        selection=command_line.selection(arguments), on_failure=arguments.on_failure,
+        progress=not arguments.no_progress, config=config,
     )  # fmt: skip
     environment = describe_environment(study.network)
     if arguments.resume is not None:

@@ -23,17 +23,16 @@ _ADVICE = {
 }
 
 
-def describe_failures(network, layer_metrics):
-    """One line per layer and failure. `layer_metrics` is metrics()["layers"].
+def describe_failures(network, row):
+    """One line per layer and failure of the training samples. `row` is the epoch's row of the history.
 
     A full buffer of a layer with max_n_spike = 1 is no failure: such a layer stops after its first spike by definition.
     Bounded gradients of grazing spikes are a documented limiter, recorded in metrics.csv and not warned about.
     """
     lines = []
     for layer in network.layers:
-        metrics = layer_metrics.get(layer.name, {})
         for kind, advice in _ADVICE.items():
-            count = int(metrics.get(kind, 0))
+            count = row.get(f"train_{kind}_{layer.name}", 0)
             max_n_spike = getattr(layer, "max_n_spike", None)
             if count and not (kind == "overflow" and max_n_spike == 1):
                 lines.append(f"layer {layer.name}: " + advice.format(count=count, max_n_spike=max_n_spike))

@@ -5,16 +5,8 @@ import json
 
 import numpy as np
 
-_LAYER_FIELDS = (
-    "n_neurons",
-    "neurons_shape",
-    "filters_shape",
-    "tau_s",
-    "theta",
-    "delta_theta",
-    "max_n_spike",
-    "trainable",
-)
+_LAYER_FIELDS = ("n_neurons", "neurons_shape", "filters_shape")
+_NEURON_FIELDS = ("tau_s", "theta", "delta_theta", "max_n_spike", "slope_floor")  # of layers with weights
 
 
 def _plain(value):
@@ -38,9 +30,8 @@ def describe_network(network):
     """Precision and, for each layer, its kind and every figure that shapes its computation."""
     layers = {}
     for layer in network.layers:
-        fields = {
-            name: _plain(getattr(layer, name)) for name in _LAYER_FIELDS if getattr(layer, name, None) is not None
-        }
+        names = (*_LAYER_FIELDS, *(_NEURON_FIELDS if layer.trainable else ()))
+        fields = {name: _plain(getattr(layer, name)) for name in names if getattr(layer, name, None) is not None}
         layers[layer.name] = {"kind": type(layer).__name__, **fields}
     return {"dtype": np.dtype(network.dtype).name, "layers": layers}
 

@@ -68,6 +68,7 @@ class Trainer:
         self._initial_learning_rate = float(optimizer.learning_rate)
         self._best_weights = {}
         self._elapsed = 0.0
+        self._epoch_metrics = {}  # accumulators of an epoch whose training is finished and whose evaluation is not
         self._resumed = None  # the checkpoint, until fit has compared its data with the training source
 
     # ---------------------------------------------------------------- training
@@ -135,6 +136,7 @@ class Trainer:
                     bar.set_postfix_str(_reading(step.metrics()), refresh=False)
                     next_reading = time.perf_counter() + _SECONDS_BETWEEN_READINGS
         metrics = {"train": step.metrics()}
+        self._epoch_metrics = step.metrics_state()  # the evaluation resets the counters of the layers
         train_seconds = self._elapsed = time.perf_counter() - started
         for name, held_out_step in held_out_steps.items():
             metrics[name] = evaluate_step(held_out_step, self.batch_size, guard.check)
@@ -147,7 +149,7 @@ class Trainer:
     def _close_epoch(self, row, train_step):
         """Books a finished epoch: history, selection, files, failures."""
         self.history.append(row)
-        self.epoch, self.position, self._elapsed = self.epoch + 1, 0, 0.0
+        self.epoch, self.position, self._elapsed, self._epoch_metrics = self.epoch + 1, 0, 0.0, {}
         if self.progress:
             tqdm.write(epoch_line(row))
         weights = network_weights(self.network)
@@ -155,13 +157,14 @@ class Trainer:
         if broken:
             kept = f"; {self.run_folder.checkpoint} holds the last finite state" if self.run_folder else ""
             broken = [f"epoch {self.epoch}: weights are not finite{kept}", *broken]
+            self.selected_epoch = self.epoch if self.selection == "last" else self.selected_epoch
         else:
             self._select(weights)
             self._store(train_step)
         if self.run_folder is not None:
             self.run_folder.write_metrics(self.history)
         failures.report(broken, self.on_failure, FloatingPointError)
-        lines = failures.describe_failures(self.network, train_step.metrics()["layers"])
+        lines = failures.describe_failures(self.network, row)
         failures.report([f"epoch {self.epoch}", *lines] if lines else [], self.on_failure)
 
     def _select(self, weights):
@@ -242,7 +245,7 @@ class Trainer:
         weights = network_weights(self.network)
         if self.run_folder is None or failures.non_finite_weights(weights):
             return
-        state = train_step.metrics_state() if self.position else {}
+        state = (self._epoch_metrics or train_step.metrics_state()) if self.position else {}
         Checkpoint(
             weights=weights,
             best=self._best_weights,

@@ -1,7 +1,7 @@
 """The MNIST models of the 2022 BATS code, and the one function behind every script of this folder.
 
 Images become one spike per pixel at 0.1 s (1 - p / 255), none for p = 0. Both models are 784-800-10 with tau_s =
-0.130 s and delta_theta = theta, trained with Adam in batches of 50; they differ in the read-out and in the limits made for it.
+0.130 s and delta_theta = theta, trained with Adam in batches of 50; they differ in the read-out and its limits.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ from pathlib import Path
 if importlib.util.find_spec("bats") is None:  # a bare checkout, nothing installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bats.initializers import uniform
 from bats.sources import LatencyImages
 
 import bats
@@ -47,13 +48,10 @@ class Model:
         sizes = (self.n_hidden, 10)
         for name, n_neurons, theta, k in zip(("hidden", "output"), sizes, self.theta, self.max_n_spike, strict=True):
             layer = bats.LIFLayer(
-                layer, n_neurons, self.tau_s, theta, theta, self.draw_weights, max_n_spike=k, name=name
+                layer, n_neurons, self.tau_s, theta, theta, uniform(*self.initial_weights), max_n_spike=k, name=name
             )
             network.add_layer(layer)
         return network
-
-    def draw_weights(self, shape, generator):
-        return generator.uniform(*self.initial_weights, shape)
 
     def with_limits_of(self, other):
         """This network with the spike limits of `other`: for evaluating its weights under the other read-out."""

@@ -3,7 +3,7 @@
     python experiments/yin_yang/train_ttfs.py [--epochs N] [--seed N] [--help]
 
 The points are drawn when the script runs: 5000 for training and 1000 for testing, always the same ones; --seed fixes
-the initial weights and the order of the samples. Input times are in units of tau_s, as in Fast & Deep: 0.15 to 2, bias 0.9.
+the initial weights and the order of the samples. Input times in units of tau_s, as in Fast & Deep: 0.15 to 2, bias 0.9.
 """
 
 import importlib.util
