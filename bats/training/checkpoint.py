@@ -66,7 +66,7 @@ def load_checkpoint(path):
     """
     path = checkpoint_path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
     except (
         zipfile.BadZipFile,

@@ -5,6 +5,7 @@ is in the checkpoint. A run that was stopped, in the middle of an epoch or betwe
 weights and figures, bit for bit on the same device, as one that was never stopped (wall times excepted).
 """
 
+import sys
 import time
 
 from tqdm import tqdm
@@ -123,7 +124,7 @@ class Trainer:
         started = next_reading = time.perf_counter() - self._elapsed
         with tqdm(
             total=n_samples, initial=self.position, desc=f"epoch {self.epoch + 1}/{epochs}", unit=" samples",
-            leave=False, disable=not self.progress, dynamic_ncols=True,
+            leave=False, disable=not (self.progress and _shows_bars()), dynamic_ncols=True,
         ) as bar:  # fmt: skip
             while self.position < n_samples:
                 guard.check()
@@ -132,7 +133,7 @@ class Trainer:
                 self.position += len(indices)
                 self._elapsed = time.perf_counter() - started
                 bar.update(len(indices))
-                if self.progress and time.perf_counter() > next_reading:
+                if not bar.disable and time.perf_counter() > next_reading:
                     bar.set_postfix_str(_reading(step.metrics()), refresh=False)
                     next_reading = time.perf_counter() + _SECONDS_BETWEEN_READINGS
         metrics = {"train": step.metrics()}
@@ -271,6 +272,11 @@ class Trainer:
         )
         kept = f"stored in {self.run_folder.checkpoint}" if self.run_folder else "kept in memory only (no run folder)"
         tqdm.write(f"Stopped by Ctrl-C in {where}; the state is {kept}.")
+
+
+def _shows_bars():
+    """Whether a moving bar makes sense: on a terminal or in a notebook, not in a log file."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def _reading(metrics):

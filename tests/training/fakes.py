@@ -4,6 +4,7 @@ The fake step descends towards a target that depends on the batch's samples in t
 order, a lost moment or a repeated batch changes the bits.
 """
 
+import contextlib
 import os
 import signal
 from unittest import mock
@@ -132,7 +133,10 @@ def patched(on_train=None, failures=None, accuracies=None):
     """Context manager: bats.step.Step is the fake one. `accuracies`: {source: accuracy of each successive reading}."""
     Step.n_trained = 0
     Step.on_train, Step.failures, Step.accuracies = on_train, failures or {}, accuracies
-    return mock.patch("bats.step.Step", Step)
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch("bats.step.Step", Step))
+    stack.enter_context(mock.patch("bats.training.plots.metric_curves"))  # drawing takes longer than all the rest
+    return stack
 
 
 def press_ctrl_c(after):

@@ -86,7 +86,7 @@ class TrainerTest(unittest.TestCase):
             if number == 7:  # in the second epoch
                 self.trainer.network.layers[1].weights[0, 0] = np.nan
 
-        with self.assertRaisesRegex(FloatingPointError, "(?s)epoch 2: .*last finite state.*layer hidden: 24 of 24"):
+        with self.assertRaisesRegex(FloatingPointError, "(?s)epoch 2: .*last finite state.*layer hidden: 1 of 24"):
             self.fit(3, break_weights, on_failure="raise")
         checkpoint = load_checkpoint(self.folder)
         self.assertEqual(checkpoint.progress["epoch"], 1)
