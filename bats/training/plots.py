@@ -108,7 +108,9 @@ def spike_raster(layers, title, path, class_names=None):
         n_neurons = times.shape[0]
         if n_neurons <= 60:
             axes.vlines(milliseconds, neurons - 0.38, neurons + 0.38, color=colour, linewidth=1.4)
-            axes.set_yticks(range(n_neurons), class_names if class_names is not None else range(n_neurons))
+            named = class_names is not None and len(class_names) == n_neurons and index == len(layers) - 1
+            ticks = range(0, n_neurons, 1 if named or n_neurons <= 20 else 10)
+            axes.set_yticks(ticks, class_names if named else ticks)
             axes.grid(axis="y", alpha=0.2, linewidth=0.6)
         else:
             axes.scatter(milliseconds, neurons, s=2.5, color=colour, linewidths=0)
