@@ -1,5 +1,7 @@
 """Random dense networks and input trains for the tests of the oracle: several layers, several spikes, with reset."""
 
+import itertools
+
 import numpy as np
 
 from bats.reference import Layer
@@ -13,9 +15,9 @@ def random_trains(rng, n_batch, n_neurons, n_slots, span):
 
 
 def random_layers(rng, sizes, tau_s, max_n_spike=8):
-    """Layers of sizes[0]-sizes[1]-...: weights mostly excitatory, thresholds that let most neurons fire 1 to 8 times."""
+    """Layers of sizes[0]-sizes[1]-...: mostly excitatory, thresholds that let most neurons fire 1 to 8 times."""
     layers = []
-    for n_pre, n_post in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_pre, n_post in itertools.pairwise(sizes):
         theta = rng.uniform(0.2, 0.8) * tau_s
         layers.append(
             Layer(
