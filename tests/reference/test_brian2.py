@@ -1,10 +1,10 @@
 """Forward spike times of bats.reference against Brian2 (exact integration, NumPy target), within 1 microsecond.
 
-Brian2 sees a threshold crossing at the end of a step, some lag after it happened. Unrefined, that shifts the reset, and
-so every later spike of the neuron. The reset statement here therefore measures the lag by one Newton step back along the
-membrane (error: lag^2 times curvature over slope), records t - lag, and subtracts the reset as it has decayed since; the
-next layer receives what the synaptic input has become since. Nothing here uses the closed form of the spike time (9) that is under
-test. test_plain_first_spikes refines nothing: its step is half the tolerance, and first spikes precede any reset.
+Brian2 sees a threshold crossing at the end of a step, some lag after it happened. Unrefined, that shifts the reset,
+and so every later spike of the neuron. The reset statement here therefore measures the lag by one Newton step back
+along the membrane (error: lag^2 times curvature over slope), records t - lag, and subtracts the reset as it has decayed
+since; the next layer receives what the synaptic input has become since. Nothing here uses the closed form (9) that is
+under test. test_plain_first_spikes refines nothing: its step is half the tolerance, and it stops at first spikes.
 """
 
 import unittest
