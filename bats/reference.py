@@ -76,7 +76,7 @@ def forward_layer(times, counts, weights, tau_s, theta, delta_theta, max_n_spike
             t_e, t_next = events[:, e, None], np.minimum(events[:, e + 1, None], dtype(t_max))  # [B, 1]
             if not np.isfinite(t_e).any():
                 break
-            if origin == "moving":  # (13) the origin moves to the event
+            if origin == "moving":  # (28) the origin moves to the event
                 decay = np.exp(-(t_e - t0) / tau)
                 a, b, t0 = a * decay * decay, b * decay, t_e
             E = np.exp((t_e - t0) / tau)
@@ -117,7 +117,7 @@ def backward_layer(errors, spikes, pre_times, pre_counts, weights):
         for s in range(n_batch):
             t, x, q, t0 = spikes.times[s], spikes.x[s], spikes.q[s], spikes.t0[s]  # [Nout, K]
             delta = np.where(np.arange(n_keep) < spikes.counts[s][:, None], errors[s], dtype(0))
-            for k in reversed(range(n_keep)):  # (17) errors return through the resets of the later spikes
+            for k in reversed(range(n_keep)):  # (19) errors return through the resets of the later spikes
                 for m in range(k + 1, n_keep):
                     on = x[:, m] > 0
                     delta[on, k] += delta[on, m] * D * np.exp((t[on, k] - t0[on, m]) / tau) / x[on, m]
@@ -125,13 +125,13 @@ def backward_layer(errors, spikes, pre_times, pre_counts, weights):
                 on = np.flatnonzero(x[:, k] > 0)
                 if not on.size:
                     continue
-                f2 = delta[on, k] * tau / x[on, k]  # delta_k f2_k of (15), [n]
+                f2 = delta[on, k] * tau / x[on, k]  # delta_k f2_k of (17), [n]
                 f1 = f2 / q[on, k]
                 causal = pre_times[s] < t[on, k, None, None]  # [n, Nin, Kin]
                 E = np.where(causal, np.exp((pre_times[s] - t0[on, k, None, None]) / tau), dtype(0))
                 E1, E2 = f1[:, None, None] * E * E, f2[:, None, None] * E
-                weight_gradient[on] += (E1 - E2).sum(axis=2)  # (16)
-                pre_errors[s] += (weights[on][:, :, None] * (E1 / tau_s - E2 / tau)).sum(axis=0)  # (18)
+                weight_gradient[on] += (E1 - E2).sum(axis=2)  # (18)
+                pre_errors[s] += (weights[on][:, :, None] * (E1 / tau_s - E2 / tau)).sum(axis=0)  # (20)
     return weight_gradient / dtype(n_batch), pre_errors
 
 
@@ -166,7 +166,7 @@ def _on_first_spike(values, times):
 
 
 def spike_count_class_loss(counts, times, labels, target_true, target_false):
-    """(19): 1/2 sum (target - n)^2, and target - n on every emitted spike -> loss [B], errors [B, N, K]."""
+    """(22): 1/2 sum (target - n)^2, and target - n on every emitted spike -> loss [B], errors [B, N, K]."""
     one_hot = np.arange(counts.shape[1]) == np.asarray(labels)[:, None]
     difference = np.where(one_hot, target_true, target_false) - counts.astype(np.float64)
     emitted = np.arange(times.shape[2]) < counts[..., None]
@@ -174,7 +174,7 @@ def spike_count_class_loss(counts, times, labels, target_true, target_false):
 
 
 def ttfs_softmax_cross_entropy(times, labels, tau):
-    """(20): -ln softmax(-t/tau)[label] of the first spikes -> loss [B] (100 when the label is silent), errors."""
+    """(23): -ln softmax(-t/tau)[label] of the first spikes -> loss [B] (100 when the label is silent), errors."""
     first, one_hot = times[..., 0], np.arange(times.shape[1]) == np.asarray(labels)[:, None]
     earliest = np.where(np.isfinite(first).any(axis=1), first.min(axis=1), 0.0)[:, None]
     scores = np.exp(-(first - earliest) / tau)  # e^{-inf} = 0: a silent neuron has probability 0
@@ -186,25 +186,25 @@ def ttfs_softmax_cross_entropy(times, labels, tau):
 
 
 def spike_time_loss(times, target_times):
-    """(21): 1/2 sum (t - t*)^2 over the first spikes; a silent neuron, or one with t* = inf, contributes nothing."""
+    """(24): 1/2 sum (t - t*)^2 over the first spikes; a silent neuron, or one with t* = inf, contributes nothing."""
     on = np.isfinite(times[..., 0]) & np.isfinite(target_times)
     difference = np.where(on, np.subtract(times[..., 0], target_times, where=on, out=np.zeros(on.shape)), 0.0)
     return 0.5 * (difference**2).sum(axis=1), _on_first_spike(difference, times)
 
 
 def gradient_descent(gradient, learning_rate):
-    """(22): the delta to add to the weights."""
+    """(25): the delta to add to the weights."""
     return -learning_rate * gradient
 
 
 def adam(gradient, m, v, t, learning_rate, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    """(23): step t = 1, 2, ... from moments m, v -> (delta, m, v)."""
+    """(26): step t = 1, 2, ... from moments m, v -> (delta, m, v)."""
     m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
     return -learning_rate * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon), m, v
 
 
 def nadam(gradient, m, v, t, learning_rate, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    """(24): Adam with Nesterov momentum (Dozat 2016) -> (delta, m, v)."""
+    """(27): Adam with Nesterov momentum (Dozat 2016) -> (delta, m, v)."""
     m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
     ahead = beta1 * m / (1 - beta1**t) + (1 - beta1) * gradient / (1 - beta1**t)
     return -learning_rate * ahead / (np.sqrt(v / (1 - beta2**t)) + epsilon), m, v
