@@ -1,0 +1,51 @@
+"""Input encoding: images to event lists, and rows of resident spike trains."""
+
+import numpy as np
+
+from bats import kernels
+from bats.cpu import encode_latency as cpu
+from bats.device import is_cupy
+from bats.ops.arguments import blocks, expect, expect_events
+
+
+def encode_latency(images, indices, latencies, events, scratch):
+    """One spike per non-zero pixel at latencies[pixel], sorted.
+
+    images [n, N] uint8, indices [B] int32 into them, latencies [256] float seconds descending in value,
+    events: EventList of N neurons with one slot (written), scratch [B, 257] int32 (CPU only).
+    """
+    batch = indices.shape[0]
+    expect("images", images, (None, events.n_neurons), np.uint8)
+    expect("indices", indices, (None,), np.int32, images)
+    expect("latencies", latencies, (256,), events.times.dtype, images)
+    expect_events("events", events, batch, latencies.dtype, images)
+    if batch == 0:
+        return
+    if not is_cupy(images):
+        expect("scratch", scratch, (batch, 257), np.int32)
+        cpu.encode_latency(images, indices, latencies, scratch, events.times, events.neurons, events.counts)
+        return
+    kernels.kernel("events/encode_latency", "encode_latency", latencies.dtype)(
+        (batch,), (256,),
+        (images, indices, latencies, np.int32(images.shape[1]), np.int32(events.times.shape[1]),
+         events.times, events.neurons, events.counts),
+    )  # fmt: skip
+
+
+def gather_spike_trains(times, counts, indices, out_times, out_counts):
+    """out_times [B, N, K], out_counts [B, N] = rows `indices` [B] int32 of times [n, N, K], counts [n, N]."""
+    batch, (n_neurons, n_slots) = indices.shape[0], times.shape[1:]
+    expect("times", times, (None, None, None), out_times.dtype)
+    expect("counts", counts, times.shape[:2], np.int32, times)
+    expect("indices", indices, (None,), np.int32, times)
+    expect("out_times", out_times, (batch, n_neurons, n_slots), times.dtype, times)
+    expect("out_counts", out_counts, (batch, n_neurons), np.int32, times)
+    if batch == 0:
+        return
+    if not is_cupy(times):
+        cpu.gather_spike_trains(times, counts, indices, out_times, out_counts)
+        return
+    kernels.kernel("events/encode_latency", "gather_spike_trains", times.dtype)(
+        (blocks(n_neurons * n_slots, 128), batch), (128,),
+        (times, counts, indices, np.int32(n_neurons), np.int32(n_slots), out_times, out_counts),
+    )  # fmt: skip

@@ -1,0 +1,105 @@
+"""One training or evaluation step with everything it needs allocated beforehand."""
+
+import numpy as np
+
+from bats import ops
+from bats.device import to_numpy
+
+
+class Step:
+    """A batch through encoding, forward pass, loss, and, for training, backward pass and optimizer.
+
+    network, loss, optimizer (None: evaluation only); source: LatencyImages or SpikeSamples, or a resident copy of one;
+    batch_size: largest batch; max_simulation: seconds. Metrics add up on the device; only metrics() and predictions wait for it.
+    Raises ValueError if the source does not fit the network.
+    """
+
+    def __init__(self, network, loss, source, batch_size, max_simulation, optimizer=None):
+        network._check_complete()
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
+        if not max_simulation > 0:
+            raise ValueError(f"max_simulation: expected a time > 0 in seconds, received {max_simulation}")
+        if source.n_neurons != network.input_layer.n_neurons:
+            raise ValueError(f"source: expected {network.input_layer.n_neurons} inputs, as {network.input_layer!r}, received {source.n_neurons}")
+        n_outputs = network.layers[-1].n_neurons
+        if source.n_classes > n_outputs:
+            raise ValueError(f"source: expected at most {n_outputs} classes, as the network has outputs, received {source.n_classes}")
+        self.network, self.loss, self.optimizer = network, loss, optimizer
+        self.max_simulation = max_simulation
+        self.batch_size = batch_size
+        self.source = source.to(network.device, network.dtype) if hasattr(source, "to") else source
+        self._place = self.source.allocate(batch_size)
+        network.allocate(batch_size)
+        xp, output = network.xp, network.layers[-1]
+        self._loss = xp.zeros(batch_size, dtype=network.dtype)
+        self._errors = xp.zeros((batch_size, output.n_neurons, output.max_n_spike), dtype=network.dtype)
+        self._predictions = xp.zeros(batch_size, dtype=np.int32)
+        self._totals = xp.zeros(4, dtype=np.float64)
+        self._batch = 0
+
+    def train(self, indices):
+        """indices: at most batch_size integers into the source. Changes the weights."""
+        if self.optimizer is None:
+            raise RuntimeError("train: expected a Step with an optimizer")
+        errors = self._forward(indices, training=True)
+        gradients = self.network.backward(errors)
+        self.optimizer.update([layer.weights for layer in self.network.layers], gradients)
+
+    def evaluate(self, indices):
+        """The same without backward pass and optimizer."""
+        self._forward(indices, training=False)
+
+    def _forward(self, indices, training):
+        indices = np.ascontiguousarray(indices, dtype=np.int32)
+        batch = self._batch = len(indices)
+        if not 0 < batch <= self.batch_size:
+            raise ValueError(f"indices: expected 1 to {self.batch_size} of them, received {batch}")
+        if indices.min() < 0 or indices.max() >= len(self.source):
+            raise ValueError(f"indices: expected 0 to {len(self.source) - 1}, received {indices.min()} to {indices.max()}")
+        events, labels = self.source.load(indices, self._place)
+        self.network.forward_events(events, self.max_simulation, training)
+        times, counts = self.network.output_spike_trains
+        loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]
+        self.loss.launch(times, counts, labels, loss, errors)
+        ops.predict(self.loss.rule, times, counts, predictions)
+        ops.accumulate_metrics(loss, predictions, counts, labels, self._totals)
+        return errors
+
+    # ------------------------------------------------------------------------------------------------------------------
+    @property
+    def predictions(self):
+        """Classes of the last batch, int32, -1 for silent samples. Waits for the device."""
+        return to_numpy(self._predictions[: self._batch])
+
+    def metrics(self):
+        """Means since reset_metrics(): samples, loss, accuracy, silent_labels (fraction of samples whose label neuron is silent),
+        layers: {name: spikes_per_sample, silent_neurons (fraction), overflow, non_finite, bounded}. Waits for the device."""
+        samples, loss, correct, silent = to_numpy(self._totals).tolist()
+        whole = max(samples, 1)
+        layers = {}
+        for layer in self.network.layers[1:]:
+            total = self.network.status()[layer.name]
+            layers[layer.name] = {
+                "spikes_per_sample": total["spikes"] / max(total["samples"], 1),
+                "silent_neurons": total["silent"] / max(total["samples"] * layer.n_neurons, 1),
+                **{name: total[name] for name in ("overflow", "non_finite", "bounded")},
+            }
+        return {
+            "samples": int(samples), "loss": loss / whole, "accuracy": correct / whole, "silent_labels": silent / whole, "layers": layers,
+        }  # fmt: skip
+
+    def reset_metrics(self):
+        self._totals.fill(0)
+        self.network.reset_status()
+
+    def metrics_state(self):
+        """The raw totals, for a checkpoint: {name: NumPy array}."""
+        status = {f"status_{name}": value for name, value in self.network.status_state().items()}
+        return {"totals": to_numpy(self._totals), **status}
+
+    def load_metrics_state(self, state):
+        """The inverse of metrics_state()."""
+        self._totals[...] = self.network.xp.asarray(state["totals"])
+        prefix = "status_"
+        self.network.load_status_state({name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)})
