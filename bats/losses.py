@@ -30,7 +30,7 @@ class Loss:
         loss = xp.empty(times.shape[0], dtype=times.dtype)
         errors = xp.empty(times.shape, dtype=times.dtype)
         self.launch(times, counts, wanted, loss, errors)
-        return loss, errors
+        return loss, errors.transpose(0, 2, 1)
 
     def compute_loss(self, times, counts, labels_or_targets):
         """loss [batch]."""
@@ -41,7 +41,7 @@ class Loss:
         return self.compute_loss_and_errors(times, counts, labels_or_targets)[1]
 
     def _check_wanted(self, xp, labels, times):
-        return check_labels(xp, labels, *times.shape[:2])
+        return check_labels(xp, labels, times.shape[0], times.shape[2])
 
     def describe(self):
         """Name and parameters, for a run's configuration."""
@@ -109,7 +109,7 @@ class SpikeTimeLoss(Loss):
 
 # ----------------------------------------------------------------------------------------------------------------------
 def _arrays(times, counts):
-    """(array module, times, counts) with the spike trains checked; NumPy or CuPy by where the times are."""
+    """(array module, times as [batch, slots, n_neurons], counts), checked; NumPy or CuPy by where the times are."""
     if is_cupy(times):
         import cupy as xp
     else:
@@ -121,7 +121,7 @@ def _arrays(times, counts):
     counts = xp.asarray(counts)
     if counts.shape != times.shape[:2] or counts.dtype.kind not in "iu":
         raise ValueError(f"output counts: expected integers of shape {times.shape[:2]}, received {counts.dtype} {counts.shape}")
-    return xp, xp.ascontiguousarray(times), xp.ascontiguousarray(counts, dtype=np.int32)
+    return xp, xp.ascontiguousarray(times.transpose(0, 2, 1)), xp.ascontiguousarray(counts, dtype=np.int32)
 
 
 def check_labels(xp, labels, batch, n_classes):
@@ -138,6 +138,7 @@ def check_labels(xp, labels, batch, n_classes):
 
 def _check_targets(xp, targets, times):
     targets = xp.ascontiguousarray(xp.asarray(targets, dtype=times.dtype))
-    if targets.shape != times.shape[:2]:
-        raise ValueError(f"targets: expected shape {times.shape[:2]}, received {targets.shape}")
+    shape = (times.shape[0], times.shape[2])
+    if targets.shape != shape:
+        raise ValueError(f"targets: expected shape {shape}, received {targets.shape}")
     return targets

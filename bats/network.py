@@ -128,7 +128,11 @@ class Network:
         times, _ = self.output_spike_trains
         if tuple(errors.shape) != times.shape:
             raise ValueError(f"backward: expected errors of shape {times.shape}, received {tuple(errors.shape)}")
-        errors = self.xp.ascontiguousarray(self.xp.asarray(errors, dtype=self.dtype))
+        errors = self.xp.asarray(errors, dtype=self.dtype).transpose(0, 2, 1)
+        return self.backward_events(self.xp.ascontiguousarray(errors), input_errors)
+
+    def backward_events(self, errors, input_errors=False):
+        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks."""
         layers = self.layers
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
@@ -143,9 +147,9 @@ class Network:
         return gradients
 
     def _input_errors(self, events):
-        shape = (events.batch, events.n_neurons, events.n_slots)
-        self.input_errors = self.xp.zeros(shape, dtype=self.dtype)
-        return self.input_errors
+        errors = self.xp.zeros((events.batch, events.n_slots, events.n_neurons), dtype=self.dtype)
+        self.input_errors = errors.transpose(0, 2, 1)
+        return errors
 
     def apply_deltas(self, deltas):
         """Adds to the weights; deltas: list aligned with layers, None where nothing changes."""

@@ -46,7 +46,7 @@ class Optimizer:
         """Adds the deltas to `weights`, a list aligned with gradients. The same bits as weights += delta."""
         if len(weights) != len(gradients):
             raise ValueError(f"update: expected as many weights as gradients, received {len(weights)} and {len(gradients)}")
-        return self._advance(gradients, weights)
+        self._advance(gradients, weights)
 
     def _advance(self, gradients, weights):
         present = [gradient for gradient in gradients if gradient is not None]
@@ -64,8 +64,8 @@ class Optimizer:
             if arrays["delta"].shape != gradient.shape or arrays["delta"].strides != gradient.strides:
                 gradient = self._like(gradient, arrays["delta"], place)
             flat = {name: _flat_order(array) for name, array in arrays.items()}
-            self._launch(_flat_order(gradient), flat, None if target is None else _flat_order(target))
-            deltas.append(arrays["delta"])
+            self._launch(_flat_order(gradient), flat, flat["delta"] if target is None else _flat_order(target), target is not None)
+            deltas.append(arrays["delta"] if target is None else None)
         return deltas
 
     @staticmethod
@@ -147,8 +147,8 @@ class Optimizer:
 class GradientDescentOptimizer(Optimizer):
     """delta = -learning_rate g."""
 
-    def _launch(self, gradient, arrays, weights):
-        ops.gradient_descent(gradient, self._schedule, arrays["delta"], weights)
+    def _launch(self, gradient, arrays, out, add):
+        ops.gradient_descent(gradient, self._schedule, out, add)
 
 
 class AdamOptimizer(Optimizer):
@@ -165,8 +165,8 @@ class AdamOptimizer(Optimizer):
         self.betas = (float(beta1), float(beta2))
         self.epsilon = positive("epsilon", epsilon)
 
-    def _launch(self, gradient, arrays, weights):
-        ops.adam(gradient, arrays["m"], arrays["v"], self._schedule, *self.betas, self.epsilon, arrays["delta"], weights, self.nesterov)
+    def _launch(self, gradient, arrays, out, add):
+        ops.adam(gradient, arrays["m"], arrays["v"], self._schedule, *self.betas, self.epsilon, out, add, self.nesterov)
 
     def describe(self):
         return {**super().describe(), "beta1": self.betas[0], "beta2": self.betas[1], "epsilon": self.epsilon}

@@ -83,7 +83,7 @@ class SpikeSamples(Source):
         return Resident(array_module(resolve(device)), check_dtype(dtype), self, self._keep, _gather_trains)
 
     def _keep(self, resident):
-        resident.times = resident.xp.asarray(np.ascontiguousarray(self.times, dtype=resident.dtype))
+        resident.times = resident.xp.asarray(np.ascontiguousarray(self.times.transpose(0, 2, 1), dtype=resident.dtype))
         resident.counts = resident.xp.asarray(self.counts)
 
 

@@ -1,4 +1,8 @@
-"""The two ways spikes are held: spike trains (what a layer produces) and event lists (what a layer consumes)."""
+"""The two ways spikes are held: spike trains (what a layer produces) and event lists (what a layer consumes).
+
+Users see spike trains as times [batch, neuron, slot]. In memory they are [batch, slot, neuron]: most neurons spike once or
+twice, so the first slots are dense and the rest is hardly touched, and neighbouring neurons are neighbours in memory.
+"""
 
 from dataclasses import dataclass
 
@@ -13,7 +17,7 @@ class EventList:
 
     times      [batch, capacity] float, ascending, seconds; entries at and after counts[b] are undefined
     neurons    [batch, capacity] int32, the neuron that spiked
-    positions  [batch, capacity] int32, neuron * n_slots + slot: where the spike stands in the spike train [neuron, slot]
+    positions  [batch, capacity] int32, slot * n_neurons + neuron: where the spike stands in the trains [slot, neuron]
     counts     [batch] int32
     """
 

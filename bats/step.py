@@ -33,7 +33,7 @@ class Step:
         network.allocate(batch_size)
         xp, output = network.xp, network.layers[-1]
         self._loss = xp.zeros(batch_size, dtype=network.dtype)
-        self._errors = xp.zeros((batch_size, output.n_neurons, output.max_n_spike), dtype=network.dtype)
+        self._errors = xp.zeros((batch_size, output.max_n_spike, output.n_neurons), dtype=network.dtype)
         self._predictions = xp.zeros(batch_size, dtype=np.int32)
         self._totals = xp.zeros(4, dtype=np.float64)
         self._batch = 0
@@ -43,7 +43,7 @@ class Step:
         if self.optimizer is None:
             raise RuntimeError("train: expected a Step with an optimizer")
         errors = self._forward(indices, training=True)
-        gradients = self.network.backward(errors)
+        gradients = self.network.backward_events(errors)
         self.optimizer.update([layer.weights for layer in self.network.layers], gradients)
 
     def evaluate(self, indices):
@@ -59,7 +59,7 @@ class Step:
             raise ValueError(f"indices: expected 0 to {len(self.source) - 1}, received {indices.min()} to {indices.max()}")
         events, labels = self.source.load(indices, self._place)
         self.network.forward_events(events, self.max_simulation, training)
-        times, counts = self.network.output_spike_trains
+        times, counts = self.network.layers[-1].trains
         loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]
         self.loss.launch(times, counts, labels, loss, errors)
         ops.predict(self.loss.rule, times, counts, predictions)

@@ -32,10 +32,8 @@ def encode_latency(images, indices, latencies, start, times, neurons, counts):
 
 @njit(cache=True, parallel=True)
 def gather_spike_trains(times, counts, indices, out_times, out_counts):
-    """Rows `indices` of times [n, N, K] and counts [n, N]."""
+    """Rows `indices` of times [n, K, N] and counts [n, N]."""
     for b in prange(indices.shape[0]):
         row = np.int64(indices[b])
-        for n in range(times.shape[1]):
-            out_counts[b, n] = counts[row, n]
-            for k in range(times.shape[2]):
-                out_times[b, n, k] = times[row, n, k]
+        out_counts[b] = counts[row]
+        out_times[b] = times[row]

@@ -1,4 +1,7 @@
-"""CPU twin of cuda/losses/losses.cu: losses, their errors dL/dt per spike, read-outs, and the running metrics."""
+"""CPU twin of cuda/losses/losses.cu: losses, their errors dL/dt per spike, read-outs, and the running metrics.
+
+times, errors [B, K, N], counts [B, N].
+"""
 
 import numpy as np
 from numba import njit
@@ -12,8 +15,8 @@ def spike_count_loss(counts, targets, loss, errors):
         for i in range(counts.shape[1]):
             missing = targets[b, i] - counts[b, i]
             total += missing * missing / 2
-            for k in range(errors.shape[2]):
-                errors[b, i, k] = missing if k < counts[b, i] else 0
+            for k in range(errors.shape[1]):
+                errors[b, k, i] = missing if k < counts[b, i] else 0
         loss[b] = total
 
 
@@ -25,8 +28,8 @@ def spike_count_class_loss(counts, labels, target_true, target_false, loss, erro
         for i in range(counts.shape[1]):
             missing = (target_true if i == labels[b] else target_false) - counts[b, i]
             total += missing * missing / 2
-            for k in range(errors.shape[2]):
-                errors[b, i, k] = missing if k < counts[b, i] else 0
+            for k in range(errors.shape[1]):
+                errors[b, k, i] = missing if k < counts[b, i] else 0
         loss[b] = total
 
 
@@ -36,19 +39,19 @@ def ttfs_softmax_cross_entropy(times, counts, labels, tau, silent_loss, loss, er
     for b in range(times.shape[0]):
         errors[b] = 0
         first = np.inf
-        for i in range(times.shape[1]):
+        for i in range(times.shape[2]):
             if counts[b, i] > 0:
-                first = min(first, times[b, i, 0])
+                first = min(first, times[b, 0, i])
         total = 0.0
-        for i in range(times.shape[1]):
+        for i in range(times.shape[2]):
             if counts[b, i] > 0:
-                total += np.exp(-(times[b, i, 0] - first) / tau)
-        for i in range(times.shape[1]):
+                total += np.exp(-(times[b, 0, i] - first) / tau)
+        for i in range(times.shape[2]):
             if counts[b, i] > 0:
-                probability = np.exp(-(times[b, i, 0] - first) / tau) / total
-                errors[b, i, 0] = ((1.0 if i == labels[b] else 0.0) - probability) / tau
+                probability = np.exp(-(times[b, 0, i] - first) / tau) / total
+                errors[b, 0, i] = ((1.0 if i == labels[b] else 0.0) - probability) / tau
         label = labels[b]
-        loss[b] = (times[b, label, 0] - first) / tau + np.log(total) if counts[b, label] > 0 else silent_loss
+        loss[b] = (times[b, 0, label] - first) / tau + np.log(total) if counts[b, label] > 0 else silent_loss
 
 
 @njit(cache=True)
@@ -57,11 +60,11 @@ def spike_time_loss(times, counts, targets, loss, errors):
     for b in range(times.shape[0]):
         errors[b] = 0
         total = loss[b] - loss[b]
-        for i in range(times.shape[1]):
+        for i in range(times.shape[2]):
             if counts[b, i] > 0 and np.isfinite(targets[b, i]):
-                late = times[b, i, 0] - targets[b, i]
+                late = times[b, 0, i] - targets[b, i]
                 total += late * late / 2
-                errors[b, i, 0] = late
+                errors[b, 0, i] = late
         loss[b] = total
 
 
@@ -73,7 +76,7 @@ def most_spikes(times, counts, predictions):
         for i in range(counts.shape[1]):
             n = counts[b, i]
             if n > 0 and (
-                best < 0 or n > counts[b, best] or (n == counts[b, best] and times[b, i, 0] < times[b, best, 0])
+                best < 0 or n > counts[b, best] or (n == counts[b, best] and times[b, 0, i] < times[b, 0, best])
             ):
                 best = i
         predictions[b] = best
@@ -85,7 +88,7 @@ def first_spike(times, counts, predictions):
     for b in range(counts.shape[0]):
         best = -1
         for i in range(counts.shape[1]):
-            if counts[b, i] > 0 and (best < 0 or times[b, i, 0] < times[b, best, 0]):
+            if counts[b, i] > 0 and (best < 0 or times[b, 0, i] < times[b, 0, best]):
                 best = i
         predictions[b] = best
 

@@ -19,21 +19,20 @@ def tick(schedule, beta1, beta2):
 
 
 @njit(cache=True, parallel=True)
-def gradient_descent(gradient, schedule, delta, weights, apply):
-    """delta = -lr g."""
+def gradient_descent(gradient, schedule, out, add):
+    """out = -lr g, or out += -lr g with add."""
     rate = gradient.dtype.type(schedule[0])
     for piece in prange((gradient.size + PIECE - 1) // PIECE):
         for i in range(piece * PIECE, min((piece + 1) * PIECE, gradient.size)):
-            delta[i] = -rate * gradient[i]
-            if apply:
-                weights[i] += delta[i]
+            out[i] = (out[i] if add else rate - rate) - rate * gradient[i]
 
 
 @njit(cache=True, parallel=True)
-def adam(gradient, m, v, schedule, beta1, beta2, epsilon, nesterov, delta, weights, apply):
+def adam(gradient, m, v, schedule, beta1, beta2, epsilon, nesterov, out, add):
     """Adam (Kingma & Ba 2015) and, with nesterov, NAdam (Dozat 2016). All arrays flat; betas, epsilon of their type.
 
-    delta = -lr m^ / (sqrt(v^) + eps), with m^ replaced by beta1 m^ + (1 - beta1) g / (1 - beta1^t) for NAdam.
+    out = delta, or out += delta with add: delta = -lr m^ / (sqrt(v^) + eps), with m^ replaced by
+    beta1 m^ + (1 - beta1) g / (1 - beta1^t) for NAdam.
     """
     rate = gradient.dtype.type(schedule[0])
     correct1 = gradient.dtype.type(schedule[2])
@@ -44,23 +43,15 @@ def adam(gradient, m, v, schedule, beta1, beta2, epsilon, nesterov, delta, weigh
     for piece in prange((gradient.size + PIECE - 1) // PIECE):
         low, high = piece * PIECE, min((piece + 1) * PIECE, gradient.size)
         _adam_piece(
-            gradient[low:high], m[low:high], v[low:high], delta[low:high],
+            gradient[low:high], m[low:high], v[low:high], out[low:high], add,
             rate, beta1, beta2, one - beta1, one - beta2, correct1, correct2, keep, fresh, epsilon,
         )  # fmt: skip
-        if apply:
-            add(weights[low:high], delta[low:high])
-
-
-@njit(cache=True)
-def add(weights, delta):
-    for i in range(weights.shape[0]):
-        weights[i] += delta[i]
 
 
 @njit(cache=True, error_model="numpy")
-def _adam_piece(g, m, v, delta, rate, beta1, beta2, rest1, rest2, correct1, correct2, keep, fresh, epsilon):
+def _adam_piece(g, m, v, out, add, rate, beta1, beta2, rest1, rest2, correct1, correct2, keep, fresh, epsilon):
     for i in range(g.shape[0]):
         m[i] = beta1 * m[i] + rest1 * g[i]
         v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
         step = keep * (m[i] * correct1) + fresh * g[i]
-        delta[i] = -rate * step / (np.sqrt(v[i] * correct2) + epsilon)
+        out[i] = (out[i] if add else rate - rate) - rate * step / (np.sqrt(v[i] * correct2) + epsilon)

@@ -15,7 +15,7 @@ def _dot(row, p, q, e):
 
 
 @njit(cache=True)
-def _one(event_times, event_positions, event_neurons, n_events, weights, out_times, out_positions, out_neurons, n_out,
+def _one(event_times, event_positions, event_neurons, n_events, factors, weights, out_times, out_positions, out_neurons, n_out,
          gains, length, tau, p, q, errors):  # fmt: skip
     p[:] = 0
     q[:] = 0
@@ -34,7 +34,7 @@ def _one(event_times, event_positions, event_neurons, n_events, weights, out_tim
             errors[event_positions[e]] = 0
             continue
         origin = _move(p, q, origin, origin_of(t, length), length, tau)
-        e_factor = factor(t, origin, length, tau)
+        e_factor = factors[e]
         errors[event_positions[e]] = e_factor * _dot(weights[event_neurons[e]], p, q, e_factor) / tau
 
 
@@ -49,14 +49,14 @@ def _move(p, q, origin, moved, length, tau):
 
 
 @njit(cache=True, parallel=True)
-def presynaptic_errors(event_times, event_positions, event_neurons, event_counts, weights, out_times, out_positions,
+def presynaptic_errors(event_times, event_positions, event_neurons, event_counts, factors, weights, out_times, out_positions,
                        out_neurons, out_counts, gains, length, tau, p, q, errors):  # fmt: skip
-    """Events of the layer's input [B, E] and output [B, F], weights [n_pre, n_post], gains [B, n_post * K] -> errors.
+    """Events and factors of the layer's input [B, E], events of its output [B, F], weights [n_pre, n_post], gains [B, K * n_post] -> errors.
 
-    errors [B, n_pre * K_pre] is written at the positions of the input events only; p, q [B, n_post] are scratch.
+    errors [B, K_pre * n_pre] is written at the positions of the input events only; p, q [B, n_post] are scratch.
     """
     for b in prange(event_times.shape[0]):
         _one(
-            event_times[b], event_positions[b], event_neurons[b], event_counts[b], weights, out_times[b],
+            event_times[b], event_positions[b], event_neurons[b], event_counts[b], factors[b], weights, out_times[b],
             out_positions[b], out_neurons[b], out_counts[b], gains[b], length, tau, p[b], q[b], errors[b],
         )  # fmt: skip

@@ -1,71 +1,72 @@
-"""CPU twin of cuda/events/sort_events.cu: spike trains to event lists, a stable bottom-up merge sort per sample."""
+"""CPU twin of cuda/events/sort_events.cu: spike trains to event lists, a radix sort per sample.
+
+The bits of non-negative floats ascend with their values, so the times are sorted as unsigned integers, 11 bits at a time
+from the lowest; each pass is stable, which keeps spikes of equal time in the order of their neurons.
+"""
 
 from numba import njit, prange
 
-RUN = 8  # runs of this length are sorted by insertion, then merged
+DIGITS = 2048
 
 
 @njit(cache=True)
-def _insertion_sort(times, positions, low, high):
-    for e in range(low + 1, high):
-        t, p = times[e], positions[e]
-        f = e - 1
-        while f >= low and times[f] > t:
-            times[f + 1] = times[f]
-            positions[f + 1] = positions[f]
-            f -= 1
-        times[f + 1] = t
-        positions[f + 1] = p
+def _pass(keys, positions, n, shift, start, out_keys, out_positions):
+    """One counting sort by 11 bits; False if all keys have them in common (nothing was moved then)."""
+    start[:] = 0
+    mask = DIGITS - 1
+    for e in range(n):
+        start[(keys[e] >> shift) & mask] += 1
+    if start[(keys[0] >> shift) & mask] == n:
+        return False
+    total = 0
+    for digit in range(DIGITS):
+        count = start[digit]
+        start[digit] = total
+        total += count
+    for e in range(n):
+        digit = (keys[e] >> shift) & mask
+        place = start[digit]
+        start[digit] = place + 1
+        out_keys[place] = keys[e]
+        out_positions[place] = positions[e]
+    return True
 
 
 @njit(cache=True)
-def _merge(times, positions, low, middle, high, out_times, out_positions):
-    left, right = low, middle
-    for e in range(low, high):
-        if right >= high or (left < middle and times[left] <= times[right]):
-            out_times[e] = times[left]
-            out_positions[e] = positions[left]
-            left += 1
-        else:
-            out_times[e] = times[right]
-            out_positions[e] = positions[right]
-            right += 1
-
-
-@njit(cache=True)
-def _sort_one(trains, train_counts, times, neurons, positions, other_times, other_positions):
-    n_neurons, n_slots = trains.shape
+def _sort_one(trains, train_counts, keys, neurons, positions, other_keys, other_positions, start):
+    n_slots, n_neurons = trains.shape
     total = 0
     for n in range(n_neurons):
         for k in range(train_counts[n]):
-            times[total] = trains[n, k]
-            positions[total] = n * n_slots + k
+            keys[total] = trains[k, n]
+            positions[total] = k * n_neurons + n
             total += 1
-    for low in range(0, total, RUN):
-        _insertion_sort(times, positions, low, min(low + RUN, total))
-    width = RUN
-    in_place = True  # the sorted runs stand in times (True) or in other_times
-    while width < total:
-        for low in range(0, total, 2 * width):
-            middle, high = min(low + width, total), min(low + 2 * width, total)
+    in_place = True  # the list stands in keys, positions (True) or in the other arrays
+    if total > 1:
+        shift = keys[0] ^ keys[0]
+        for _ in range((keys.itemsize * 8 + 10) // 11):
             if in_place:
-                _merge(times, positions, low, middle, high, other_times, other_positions)
+                moved = _pass(keys, positions, total, shift, start, other_keys, other_positions)
             else:
-                _merge(other_times, other_positions, low, middle, high, times, positions)
-        in_place = not in_place
-        width *= 2
+                moved = _pass(other_keys, other_positions, total, shift, start, keys, positions)
+            if moved:
+                in_place = not in_place
+            shift += keys.dtype.type(11)
     for e in range(total):
         if not in_place:
-            times[e] = other_times[e]
+            keys[e] = other_keys[e]
             positions[e] = other_positions[e]
-        neurons[e] = positions[e] // n_slots
+        neurons[e] = positions[e] % n_neurons
     return total
 
 
 @njit(cache=True, parallel=True)
-def sort_events(trains, train_counts, times, neurons, positions, counts, other_times, other_positions):
-    """trains [B, N, K], train_counts [B, N] -> event list sorted by time, then neuron, then slot; two arrays of scratch."""
+def sort_events(trains, train_counts, keys, neurons, positions, counts, other_keys, other_positions, start):
+    """trains [B, K, N], train_counts [B, N] -> event list sorted by time, then neuron, then slot.
+
+    Times are passed as unsigned integers of their bits. other_keys, other_positions [B, E] and start [B, 2048] are scratch.
+    """
     for b in prange(trains.shape[0]):
         counts[b] = _sort_one(
-            trains[b], train_counts[b], times[b], neurons[b], positions[b], other_times[b], other_positions[b]
+            trains[b], train_counts[b], keys[b], neurons[b], positions[b], other_keys[b], other_positions[b], start[b]
         )

@@ -1,15 +1,13 @@
 """CPU twin of cuda/lif/spike_times.cu: event-driven forward pass of a dense LIF layer (docs/theory.md, section 2).
 
-Each sample walks its events; the inner loops over neurons are free of branches, so that LLVM vectorises them. Only a
-group of neurons in which some neuron crosses its threshold before the next event is looked at one by one.
+Each sample walks its events; the inner loops over neurons are free of branches, so that LLVM vectorises them. They leave
+a byte per neuron that says whether it fires before the next event; only those neurons are then looked at one by one.
 """
 
 import numpy as np
 from numba import njit, prange
 
 from bats.cpu.time_grid import factor, origin_of
-
-GROUP = 32  # neurons tested together
 
 
 @njit(cache=True, inline="always")
@@ -26,7 +24,7 @@ def crosses(a, b, c, y_high, y_low):
 @njit(cache=True)
 def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times, counts, slopes, status):
     """Emits the spikes of neuron i between two events, in order."""
-    n_slots = times.shape[1]
+    n_slots = times.shape[0]
     n = counts[i]
     while crosses(a[i], b[i], c, y_high, y_low):
         if n == n_slots:
@@ -37,8 +35,8 @@ def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times
         x = np.sqrt(max(square, square - square))
         y = min(max((b[i] + x) / (a[i] + a[i]), y_low), y_high)
         t = min(max(t_origin - tau * np.log(y), t_last), t_next)
-        times[i, n] = t
-        slopes[i, n] = x * y
+        times[n, i] = t
+        slopes[n, i] = x * y
         n += 1
         b[i] -= reset / y
         y_high = y
@@ -58,54 +56,64 @@ def _accumulate(a, b, row, e):
 
 
 @njit(cache=True, fastmath={"contract"})
-def _accumulate_and_test(a, b, row, e, c, y_high, y_low):
+def _accumulate_and_test(a, b, row, e, c, y_high, y_low, found):
     e2 = e * e
-    found = False
     for i in range(row.shape[0]):
         ai = a[i] + row[i] * e2
         bi = b[i] + row[i] * e
         a[i] = ai
         b[i] = bi
-        found |= crosses(ai, bi, c, y_high, y_low)
-    return found
+        found[i] = crosses(ai, bi, c, y_high, y_low)
 
 
 @njit(cache=True)
-def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, length, t_max, a, b, times, counts, slopes, status):
-    n_post, n_slots = times.shape
-    for i in range(n_post):
-        a[i] = 0
-        b[i] = 0
-        counts[i] = 0
-        for k in range(n_slots):
-            times[i, k] = np.inf
+def _move(a, b, decay):
+    for i in range(a.shape[0]):
+        b[i] *= decay
+        a[i] *= decay * decay
+
+
+@njit(cache=True)
+def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, length, t_max, a, b, found, found_words,
+              times, counts, slopes, status):  # fmt: skip
+    n_post = counts.shape[0]
+    a[:] = 0
+    b[:] = 0
+    counts[:] = 0
+    times[:] = np.inf
+    found[:] = 0
     origin = tau - tau  # zero, in the layer's type
+    t_next = event_times[0]
+    next_origin = origin_of(t_next, length)
+    next_factor = factor(t_next, next_origin, length, tau)
     for e in range(n_events):
-        t = event_times[e]
+        t, e_factor = t_next, next_factor
         if not t < t_max:
             break
-        t_next = min(event_times[e + 1], t_max) if e + 1 < n_events else t_max
-        if origin_of(t, length) != origin:
-            moved = origin_of(t, length)
-            decay = np.exp((origin - moved) * length / tau)
-            origin = moved
-            for i in range(n_post):
-                b[i] *= decay
-                a[i] *= decay * decay
-        e_factor = factor(t, origin, length, tau)
+        if next_origin != origin:
+            _move(a, b, np.exp((origin - next_origin) * length / tau))
+            origin = next_origin
         row = weights[event_neurons[e]]
-        if t_next == t:  # more events at this very time: nothing can happen in between
-            _accumulate(a, b, row, e_factor)
-            continue
+        if e + 1 < n_events:
+            t_next = event_times[e + 1]
+            if t_next == t:  # more events at this very time: nothing can happen in between
+                _accumulate(a, b, row, e_factor)
+                continue
+            next_origin = origin_of(t_next, length)
+            next_factor = factor(t_next, next_origin, length, tau)
         t_origin = origin * length
+        if e + 1 < n_events and t_next < t_max and next_origin == origin:
+            t_end, y_low = t_next, 1 / next_factor
+        else:
+            t_end = min(t_next, t_max) if e + 1 < n_events else t_max
+            y_low = np.exp((t_origin - t_end) / tau)
         y_high = 1 / e_factor
-        y_low = np.exp((t_origin - t_next) / tau)
-        for low in range(0, n_post, GROUP):
-            high = min(low + GROUP, n_post)
-            if _accumulate_and_test(a[low:high], b[low:high], row[low:high], e_factor, c, y_high, y_low):
-                for i in range(low, high):
-                    if crosses(a[i], b[i], c, y_high, y_low):
-                        _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t, t_next, times, counts, slopes, status)
+        _accumulate_and_test(a, b, row, e_factor, c, y_high, y_low, found)
+        for word in range(found_words.shape[0]):
+            if found_words[word] != 0:
+                for i in range(word * 8, min(word * 8 + 8, n_post)):
+                    if found[i]:
+                        _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t, t_end, times, counts, slopes, status)
     for i in range(n_post):
         status[0] += counts[i]
         status[1] += counts[i] == 0
@@ -113,14 +121,16 @@ def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, leng
 
 
 @njit(cache=True, parallel=True)
-def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset, length, t_max, a, b, times, counts, slopes, status):
-    """Event list [B, E], weights [n_pre, n_post] -> times, slopes [B, n_post, K], counts [B, n_post], status [B, 4].
+def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset, length, t_max, a, b, found, found_words,
+                times, counts, slopes, status):  # fmt: skip
+    """Event list [B, E], weights [n_pre, n_post] -> times, slopes [B, K, n_post], counts [B, n_post], status [B, 4].
 
-    tau, c = theta / tau, reset = delta_theta / tau, length = L, t_max: scalars of the layer's type; a, b [B, n_post] scratch.
+    tau, c = theta / tau, reset = delta_theta / tau, length = L, t_max: scalars of the layer's type.
+    a, b [B, n_post], found uint8 [B, n_post rounded up to 8], and the same memory as uint64 words: scratch.
     slopes: du/dt at the spike. status per sample, added to: spikes, silent, overflowing, non-finite neurons.
     """
     for s in prange(event_times.shape[0]):
         _simulate(
             event_times[s], event_neurons[s], event_counts[s], weights, tau, c, reset, length, t_max,
-            a[s], b[s], times[s], counts[s], slopes[s], status[s],
+            a[s], b[s], found[s], found_words[s], times[s], counts[s], slopes[s], status[s],
         )  # fmt: skip

@@ -30,7 +30,6 @@ def _say(message):
 
 def _run(dtype):
     from bats import ops
-    from bats.layers.input import sort_scratch
     from bats.ops.neuron import Neuron
     from bats.spikes import EventList
 
@@ -41,16 +40,18 @@ def _run(dtype):
     images = np.full((1, 2), 255, dtype=np.uint8)
     latencies = np.linspace(0.1, 0, 256).astype(dtype)
     ops.encode_latency(images, indices, latencies, events, np.zeros((1, 257), dtype=np.int32))
-    trains, train_counts = np.zeros((1, 2, 1), dtype=dtype), np.ones((1, 2), dtype=np.int32)
+    trains, train_counts = np.zeros((1, 1, 2), dtype=dtype), np.ones((1, 2), dtype=np.int32)
     ops.gather_spike_trains(trains, train_counts, indices, trains.copy(), train_counts.copy())
-    ops.sort_events(trains, train_counts, events, sort_scratch(np, events))
+    ops.sort_events(trains, train_counts, events, ops.sort_scratch(events))
     weights = np.ones((2, 2), dtype=dtype)
     times, slopes, gains = (np.zeros((1, 2, 2), dtype=dtype) for _ in range(3))
     counts = np.zeros((1, 2), dtype=np.int32)
     status = np.zeros((1, 4), dtype=np.int64)
-    pair = tuple(np.zeros((1, 2), dtype=dtype) for _ in range(2))
+    pair = ops.forward_scratch(np, 1, 2, dtype)
+    factors = np.empty_like(events.times)
+    ops.event_factors(events, neuron, factors)
     ops.spike_times(events, weights, neuron, 1.0, times, counts, slopes, status, pair)
-    ops.sort_events(times, counts, out_events, sort_scratch(np, out_events))
+    ops.sort_events(times, counts, out_events, ops.sort_scratch(out_events))
     loss, targets = np.zeros(1, dtype=dtype), np.ones((1, 2), dtype=dtype)
     totals = np.zeros(4)
     ops.spike_count_loss(times, counts, targets, loss, gains)
@@ -61,10 +62,10 @@ def _run(dtype):
         ops.predict(rule, times, counts, indices.copy())
     ops.accumulate_metrics(loss, indices, counts, indices, totals)
     ops.recurrent_errors(gains, times, slopes, counts, neuron, gains, status)
-    ops.presynaptic_errors(events, weights, out_events, gains, neuron, trains, pair)
+    ops.presynaptic_errors(events, weights, out_events, gains, neuron, trains, pair[:2], factors)
     gradient = np.zeros_like(weights)
     scratch = ops.gradient_scratch(np, 1, 2, 2, dtype)
-    ops.weight_gradient(events, times, counts, gains, neuron, gradient, scratch, np.empty_like(events.times))
+    ops.weight_gradient(events, times, counts, gains, neuron, gradient, scratch, factors)
     schedule = np.array([0.1, 0.0, 1.0, 1.0])
     ops.tick(schedule, 0.9, 0.999, dtype)
     ops.adam(gradient, gradient.copy(), gradient.copy(), schedule, 0.9, 0.999, 1e-8, gradient.copy())

@@ -34,7 +34,7 @@ class InputLayer(Layer):
         self.max_n_spike = n_slots
         buffer_times, buffer_counts = self._buffer.times[:batch], self._buffer.counts[:batch]
         if times.shape[2]:
-            buffer_times[...] = self.xp.asarray(times, dtype=self.dtype)
+            buffer_times[...] = self.xp.asarray(times, dtype=self.dtype).transpose(0, 2, 1)
         else:
             buffer_times[...] = np.inf
         buffer_counts[...] = self.xp.asarray(counts, dtype=np.int32)
@@ -53,30 +53,24 @@ class InputLayer(Layer):
         for b in range(batch):
             own = positions[b, : n_events[b]]
             times[b, own] = list_times[b, : n_events[b]]
-            np.add.at(counts[b], own // events.n_slots, 1)
-        return self.xp.asarray(times.reshape(batch, self.n_neurons, events.n_slots)), self.xp.asarray(counts)
+            np.add.at(counts[b], own % self.n_neurons, 1)
+        times = times.reshape(batch, events.n_slots, self.n_neurons).transpose(0, 2, 1)
+        return self.xp.asarray(times), self.xp.asarray(counts)
 
 
 class InputBuffer:
     """Spike trains of a batch and the event list they are sorted into; allocated once."""
 
     def __init__(self, xp, batch, n_neurons, n_slots, dtype):
-        self.times = xp.full((batch, n_neurons, n_slots), np.inf, dtype=dtype)
+        self.times = xp.full((batch, n_slots, n_neurons), np.inf, dtype=dtype)
         self.counts = xp.zeros((batch, n_neurons), dtype=np.int32)
         self.events = EventList.allocate(xp, batch, n_neurons, n_slots, dtype)
-        self._scratch = sort_scratch(xp, self.events)
+        self._scratch = ops.sort_scratch(self.events)
 
     def sort(self, batch):
         events = self.events.first(batch)
         ops.sort_events(self.times[:batch], self.counts[:batch], events, _first(self._scratch, batch))
         return events
-
-
-def sort_scratch(xp, events):
-    """What ops.sort_events needs on the CPU: room for a second copy of the list."""
-    if xp is not np:
-        return None
-    return np.empty_like(events.times), np.empty_like(events.positions)
 
 
 def _first(scratch, batch):

@@ -9,7 +9,6 @@ import numpy as np
 from bats import initializers, ops
 from bats.device import is_cupy
 from bats.layers.base import Layer, positive
-from bats.layers.input import sort_scratch
 from bats.ops.neuron import Neuron
 from bats.spikes import EventList
 
@@ -91,6 +90,12 @@ class LIFLayer(Layer):
         if self._space is None:
             raise RuntimeError(f"layer {self.name!r}: no spike trains yet, run network.forward first")
         space = self._at(self._batch)
+        return space.times.transpose(0, 2, 1), space.counts
+
+    @property
+    def trains(self):
+        """The same as they lie in memory: times [batch, max_n_spike, n_neurons], counts."""
+        space = self._at(self._batch)
         return space.times, space.counts
 
     @property
@@ -100,7 +105,7 @@ class LIFLayer(Layer):
 
     @property
     def errors(self):
-        """Workspace [batch, n_neurons, max_n_spike] for dL/dt of the layer's spikes; empty slots are undefined."""
+        """Workspace [batch, max_n_spike, n_neurons] for dL/dt of the layer's spikes; empty slots are undefined."""
         return self._at(self._batch).errors
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -109,21 +114,21 @@ class LIFLayer(Layer):
         if self._space is not None and batch <= self._space.counts.shape[0]:
             return
         xp, dtype, n_pre = self.xp, self.dtype, self.previous_layer.n_neurons
-        shape = (batch, self.n_neurons, self.max_n_spike)
+        shape = (batch, self.max_n_spike, self.n_neurons)
         events = EventList.allocate(xp, batch, self.n_neurons, self.max_n_spike, dtype)
         on_cpu = xp is np
         counters = np.int64 if on_cpu else np.uint64
         old = self.counters() if self._space is not None else None
         self._space = SimpleNamespace(
             times=xp.full(shape, np.inf, dtype=dtype),
-            counts=xp.zeros(shape[:2], dtype=np.int32),
+            counts=xp.zeros((batch, self.n_neurons), dtype=np.int32),
             slopes=xp.zeros(shape, dtype=dtype),
             errors=xp.zeros(shape, dtype=dtype),
             events=events,
             status=xp.zeros((batch, 4), dtype=counters),
             bounded=xp.zeros((batch, 4), dtype=counters),
-            pair=tuple(np.empty(shape[:2], dtype=dtype) for _ in range(2)) if on_cpu else None,
-            sort=sort_scratch(xp, events),
+            forward=ops.forward_scratch(xp, batch, self.n_neurons, dtype),
+            sort=ops.sort_scratch(events),
         )
         self._gradient_scratch = ops.gradient_scratch(xp, batch, n_pre, self.n_neurons, dtype)
         self._factors = None
@@ -135,7 +140,7 @@ class LIFLayer(Layer):
         """The workspace restricted to its first `batch` samples (views, made once per batch size)."""
         whole = vars(self._space)
         cut = {name: whole[name][:batch] for name in ("times", "counts", "slopes", "errors", "status", "bounded")}
-        for name in ("pair", "sort"):
+        for name in ("forward", "sort"):
             cut[name] = None if whole[name] is None else tuple(array[:batch] for array in whole[name])
         return SimpleNamespace(events=whole["events"].first(batch), **cut)
 
@@ -145,7 +150,7 @@ class LIFLayer(Layer):
         self._batch = events.batch
         space = self._at(self._batch)
         ops.spike_times(
-            events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, space.pair
+            events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, space.forward
         )
         if sort:
             ops.sort_events(space.times, space.counts, space.events, space.sort)
@@ -157,19 +162,24 @@ class LIFLayer(Layer):
         space = self._at(self._batch)
         gains = space.errors
         ops.recurrent_errors(errors, space.times, space.slopes, space.counts, self.neuron, gains, space.bounded)
+        factors = self._event_factors(events)
         if pre_errors is not None:
-            ops.presynaptic_errors(events, self._weights, space.events, gains, self.neuron, pre_errors, space.pair)
+            sums = None if space.forward is None else space.forward[:2]
+            ops.presynaptic_errors(events, self._weights, space.events, gains, self.neuron, pre_errors, sums, factors)
         ops.weight_gradient(
-            events, space.times, space.counts, gains, self.neuron, self.gradient, self._gradient_scratch, self._factor_room(events)
+            events, space.times, space.counts, gains, self.neuron, self.gradient, self._gradient_scratch, factors
         )
 
-    def _factor_room(self, events):
+    def _event_factors(self, events):
+        """Exponential of every input event, computed once for both operations of the backward pass (CPU only)."""
         if self.xp is not np:
             return None
         room = self._factors
         if room is None or room.shape[1] != events.times.shape[1] or len(room) < events.batch:
             self._factors = np.empty_like(events.times)
-        return self._factors[: events.batch]
+        factors = self._factors[: events.batch]
+        ops.event_factors(events, self.neuron, factors)
+        return factors
 
     # ------------------------------------------------------------------------------------------------------------------
     def counters(self):

@@ -12,15 +12,19 @@ from bats.ops.losses import (
 from bats.ops.optimizers import adam, gradient_descent, tick
 from bats.ops.presynaptic_errors import presynaptic_errors
 from bats.ops.recurrent_errors import recurrent_errors
+from bats.ops.sort_events import scratch_for as sort_scratch
 from bats.ops.sort_events import sort_events
+from bats.ops.spike_times import scratch_for as forward_scratch
 from bats.ops.spike_times import spike_times
+from bats.ops.weight_gradient import event_factors, weight_gradient
 from bats.ops.weight_gradient import scratch_for as gradient_scratch
-from bats.ops.weight_gradient import weight_gradient
 
 __all__ = [
     "accumulate_metrics",
     "adam",
     "encode_latency",
+    "event_factors",
+    "forward_scratch",
     "gather_spike_trains",
     "gradient_descent",
     "gradient_scratch",
@@ -28,6 +32,7 @@ __all__ = [
     "presynaptic_errors",
     "recurrent_errors",
     "sort_events",
+    "sort_scratch",
     "spike_count_class_loss",
     "spike_count_loss",
     "spike_time_loss",

@@ -33,12 +33,12 @@ def encode_latency(images, indices, latencies, events, scratch):
 
 
 def gather_spike_trains(times, counts, indices, out_times, out_counts):
-    """out_times [B, N, K], out_counts [B, N] = rows `indices` [B] int32 of times [n, N, K], counts [n, N]."""
-    batch, (n_neurons, n_slots) = indices.shape[0], times.shape[1:]
+    """out_times [B, K, N], out_counts [B, N] = rows `indices` [B] int32 of times [n, K, N], counts [n, N]."""
+    batch, (n_slots, n_neurons) = indices.shape[0], times.shape[1:]
     expect("times", times, (None, None, None), out_times.dtype)
-    expect("counts", counts, times.shape[:2], np.int32, times)
+    expect("counts", counts, (times.shape[0], n_neurons), np.int32, times)
     expect("indices", indices, (None,), np.int32, times)
-    expect("out_times", out_times, (batch, n_neurons, n_slots), times.dtype, times)
+    expect("out_times", out_times, (batch, n_slots, n_neurons), times.dtype, times)
     expect("out_counts", out_counts, (batch, n_neurons), np.int32, times)
     if batch == 0:
         return

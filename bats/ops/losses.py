@@ -1,4 +1,7 @@
-"""Losses with their errors, read-outs and running metrics; one launch each (docs/theory.md, section 4)."""
+"""Losses with their errors, read-outs and running metrics; one launch each (docs/theory.md, section 4).
+
+times, errors [B, K, N], counts [B, N] int32, loss [B].
+"""
 
 import numpy as np
 
@@ -13,12 +16,12 @@ def _launch(name, dtype, grid, block, arguments):
 
 
 def _expect_output(times, counts, loss, errors):
-    batch, n_neurons, n_slots = times.shape
+    batch, n_slots, n_neurons = times.shape
     dtype = times.dtype
     expect("times", times, (None, None, None), dtype)
     expect("counts", counts, (batch, n_neurons), np.int32, times)
     expect("loss", loss, (batch,), dtype, times)
-    expect("errors", errors, (batch, n_neurons, n_slots), dtype, times)
+    expect("errors", errors, (batch, n_slots, n_neurons), dtype, times)
     return batch, np.int32(n_neurons), np.int32(n_slots)
 
 
@@ -72,7 +75,7 @@ def spike_time_loss(times, counts, targets, loss, errors):
 
 def predict(rule, times, counts, predictions):
     """rule: "most_spikes" or "first_spike"; predictions [B] int32, -1 for a sample without any output spike."""
-    batch, n_neurons, n_slots = times.shape
+    batch, n_slots, n_neurons = times.shape
     expect("times", times, (None, None, None), times.dtype)
     expect("counts", counts, (batch, n_neurons), np.int32, times)
     expect("predictions", predictions, (batch,), np.int32, times)

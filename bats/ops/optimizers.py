@@ -27,30 +27,26 @@ def tick(schedule, beta1, beta2, dtype):
         kernels.kernel("optim/optimizers", "tick", dtype)((1,), (1,), (schedule, np.float64(beta1), np.float64(beta2)))
 
 
-def gradient_descent(gradient, schedule, delta, weights=None):
-    """delta = -lr g; weights += delta if given. Arrays of one shape, C-contiguous."""
-    target = delta if weights is None else weights
-    _expect_same(gradient, delta=delta, weights=target)
+def gradient_descent(gradient, schedule, out, add=False):
+    """out = delta = -lr g, or out += delta with add (the weights). Arrays of one shape, C-contiguous."""
+    _expect_same(gradient, out=out)
     if not is_cupy(gradient):
-        cpu.gradient_descent(_flat(gradient), schedule, _flat(delta), _flat(target), weights is not None)
+        cpu.gradient_descent(_flat(gradient), schedule, _flat(out), add)
     elif gradient.size:
-        arguments = (gradient, schedule, np.int64(gradient.size), delta, target, np.int32(weights is not None))
-        kernels.kernel("optim/optimizers", "gradient_descent", gradient.dtype)(
-            (blocks(gradient.size, 256),), (256,), arguments
-        )
+        arguments = (gradient, schedule, np.int64(gradient.size), out, np.int32(add))
+        _launch("gradient_descent", gradient, arguments)
 
 
-def adam(gradient, m, v, schedule, beta1, beta2, epsilon, delta, weights=None, nesterov=False):
-    """Adam, or NAdam with nesterov; m, v updated in place; weights += delta if given."""
-    target = delta if weights is None else weights
-    _expect_same(gradient, m=m, v=v, delta=delta, weights=target)
+def adam(gradient, m, v, schedule, beta1, beta2, epsilon, out, add=False, nesterov=False):
+    """Adam, or NAdam with nesterov: m, v updated in place, out = delta, or out += delta with add (the weights)."""
+    _expect_same(gradient, m=m, v=v, out=out)
     real = gradient.dtype.type
     constants = (real(beta1), real(beta2), real(epsilon))
-    apply = weights is not None
     if not is_cupy(gradient):
-        cpu.adam(
-            _flat(gradient), _flat(m), _flat(v), schedule, *constants, nesterov, _flat(delta), _flat(target), apply
-        )  # fmt: skip
+        cpu.adam(_flat(gradient), _flat(m), _flat(v), schedule, *constants, nesterov, _flat(out), add)
     elif gradient.size:
-        arguments = (gradient, m, v, schedule, *constants, np.int32(nesterov), np.int64(gradient.size), delta, target, np.int32(apply))
-        kernels.kernel("optim/optimizers", "adam", gradient.dtype)((blocks(gradient.size, 256),), (256,), arguments)
+        _launch("adam", gradient, (gradient, m, v, schedule, *constants, np.int32(nesterov), np.int64(gradient.size), out, np.int32(add)))
+
+
+def _launch(name, gradient, arguments):
+    kernels.kernel("optim/optimizers", name, gradient.dtype)((blocks(gradient.size, 256),), (256,), arguments)

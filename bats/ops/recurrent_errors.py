@@ -9,15 +9,15 @@ from bats.ops.arguments import blocks, expect
 
 
 def recurrent_errors(errors, times, slopes, counts, neuron, gains, status):
-    """errors = dL/dt, times, slopes [B, N, K], counts [B, N] int32 -> gains [B, N, K] = delta_k tau / z_k (may be errors itself).
+    """errors = dL/dt, times, slopes [B, K, N], counts [B, N] int32 -> gains [B, K, N] = delta_k tau / z_k (may be errors itself).
 
     status [B, 4]: to column 0 is added the number of spikes whose slope was raised to neuron.slope_floor.
     """
-    batch, n_neurons, n_slots = times.shape
+    batch, n_slots, n_neurons = times.shape
     shape, dtype = times.shape, times.dtype
     for name, array in (("errors", errors), ("times", times), ("slopes", slopes), ("gains", gains)):
         expect(name, array, shape, dtype, times)
-    expect("counts", counts, shape[:2], np.int32, times)
+    expect("counts", counts, (batch, n_neurons), np.int32, times)
     expect("status", status, (batch, 4), np.uint64 if is_cupy(times) else np.int64, times)
     if batch == 0:
         return

@@ -11,29 +11,36 @@ WARP_VARIANT_BELOW = 64  # layers of fewer neurons take a warp per (sample, neur
 VARIANTS = ("neuron", "warp")
 
 
+def scratch_for(xp, batch, n_post, dtype):
+    """What spike_times needs on the CPU beside its arguments; None on CUDA."""
+    if xp is not np:
+        return None
+    words = np.zeros((batch, blocks(n_post, 8)), dtype=np.uint64)
+    return np.empty((batch, n_post), dtype=dtype), np.empty((batch, n_post), dtype=dtype), words.view(np.uint8), words
+
+
 def spike_times(events, weights, neuron, t_max, times, counts, slopes, status, scratch=None, variant=None):
     """events: EventList of B samples; weights [n_pre, n_post]; neuron: Neuron; t_max seconds (inf allowed).
 
-    Writes times [B, n_post, K] (inf-padded), counts [B, n_post] int32 and slopes [B, n_post, K] (du/dt at the spike, valid
+    Writes times [B, K, n_post] (inf-padded), counts [B, n_post] int32 and slopes [B, K, n_post] (du/dt at the spike, valid
     where a spike is), adds to status [B, 4] (spikes, silent, overflowing and non-finite neurons; int64, CUDA uint64).
-    scratch: two arrays [B, n_post] (CPU only). variant: "neuron", "warp" or None, which chooses (CUDA only).
+    scratch: from scratch_for (CPU only). variant: "neuron", "warp" or None, which chooses (CUDA only).
     """
-    batch, n_post, n_slots = times.shape
+    batch, n_slots, n_post = times.shape
     dtype = weights.dtype
     expect("weights", weights, (events.n_neurons, n_post), dtype)
     expect_events("events", events, batch, dtype, weights)
-    expect("times", times, (batch, n_post, n_slots), dtype, weights)
-    expect("slopes", slopes, (batch, n_post, n_slots), dtype, weights)
+    expect("times", times, (batch, n_slots, n_post), dtype, weights)
+    expect("slopes", slopes, (batch, n_slots, n_post), dtype, weights)
     expect("counts", counts, (batch, n_post), np.int32, weights)
     expect("status", status, (batch, 4), np.uint64 if is_cupy(weights) else np.int64, weights)
     if batch == 0:
         return
     t_max = dtype.type(t_max)
     if not is_cupy(weights):
-        a, b = scratch
         cpu.spike_times(
             events.times, events.neurons, events.counts, weights, neuron.tau, neuron.c, neuron.reset, neuron.length,
-            t_max, a, b, times, counts, slopes, status,
+            t_max, *scratch, times, counts, slopes, status,
         )  # fmt: skip
         return
     if variant is None:

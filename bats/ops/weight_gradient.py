@@ -33,27 +33,31 @@ def _layout(batch, n_pre, n_post, itemsize):
     return posts, groups, fitting > 0
 
 
+def event_factors(events, neuron, factors):
+    """factors [B, E] = e^{(t - c L) / tau} of every event, shared by the two backward operations (CPU only)."""
+    cpu.event_factors(events.times, events.counts, neuron.length, neuron.tau, factors)
+
+
 def weight_gradient(events, times, counts, gains, neuron, gradient, scratch, factors=None):
     """gradient [n_pre, n_post] = 1/B sum over the batch of dL/dw.
 
-    events: the layer's input, EventList of B samples; times, gains [B, n_post, K], counts [B, n_post]: its spikes and
-    delta_k tau / z_k; factors [B, E] scratch (CPU only). scratch: from scratch_for(batch >= B).
+    events: the layer's input, EventList of B samples; times, gains [B, K, n_post], counts [B, n_post]: its spikes and
+    delta_k tau / z_k; factors [B, E]: from event_factors (CPU only). scratch: from scratch_for(batch >= B).
     """
-    batch, n_post, n_slots = times.shape
+    batch, n_slots, n_post = times.shape
     dtype = times.dtype
     n_pre = events.n_neurons
     expect_events("events", events, batch, dtype, times)
     expect("gains", gains, times.shape, dtype, times)
-    expect("counts", counts, times.shape[:2], np.int32, times)
+    expect("counts", counts, (batch, n_post), np.int32, times)
     expect("gradient", gradient, (n_pre, n_post), dtype, times)
     if batch == 0:
         gradient[...] = 0
         return
     scale = dtype.type(1 / batch)
     if not is_cupy(times):
-        cpu.event_factors(events.times, events.counts, neuron.length, neuron.tau, factors)
         cpu.weight_gradient(
-            events.times, events.neurons, events.counts, factors, times, counts, gains,
+            events.times, events.neurons.view(np.uint32), events.counts, factors, times, counts, gains,
             neuron.length, neuron.tau, scale, scratch["total"], gradient,
         )  # fmt: skip
         return

@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(256) encode_latency(
     if (threadIdx.x == 0) counts[b] = total;
 }
 
-// Rows `indices` of spike trains [n, N, K], [n, N] that stay on the device.
+// Rows `indices` of spike trains [n, K, N], [n, N] that stay on the device.
 template <typename real>
 __global__ void gather_spike_trains(const real* __restrict__ times, const int* __restrict__ counts,
                                     const int* __restrict__ indices, int n_neurons, int n_slots,

@@ -10,7 +10,7 @@ __global__ void __launch_bounds__(128) presynaptic_errors(
         const real* __restrict__ weights,  // [n_pre, n_post]
         const real* __restrict__ out_times, const int* __restrict__ out_neurons, const int* __restrict__ out_positions,
         const int* __restrict__ out_counts, int out_capacity,
-        const real* __restrict__ gains,    // [B, n_post * n_slots] = out_capacity each
+        const real* __restrict__ gains,    // [B, n_slots * n_post] = out_capacity each
         int n_post, int n_pre_slots_total, real tau, real length,
         real* __restrict__ errors) {       // [B, n_pre * n_slots_pre], written at the events' positions
     constexpr int TILE = 128;

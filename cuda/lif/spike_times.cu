@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
         int capacity,
         const real* __restrict__ weights,       // [n_pre, n_post]
         int n_post, real tau, real c, real reset, real length, real t_max, int n_slots,
-        real* times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_post, n_slots], [B, n_post]
+        real* times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, n_post], [B, n_post]
         unsigned long long* status) {           // [B, 4]: spikes, silent, overflowing, non-finite
     constexpr int TILE = 256, UNROLL = 4;
     __shared__ Event<real> events[TILE];
@@ -69,12 +69,10 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
     const int n_events = events_before(event_times, event_counts[s], t_max);
 
     // Empty slots hold infinity.
-    const size_t first_slot = (s * n_post + blockIdx.x * blockDim.x) * n_slots;
-    const size_t n_fill = (size_t)min((int)blockDim.x, n_post - (int)(blockIdx.x * blockDim.x)) * n_slots;
-    for (size_t slot = threadIdx.x; slot < n_fill; slot += blockDim.x) times[first_slot + slot] = Constants<real>::infinity();
+    real* my_times = times + s * n_slots * n_post + i;
+    real* my_slopes = slopes + s * n_slots * n_post + i;
+    for (int k = 0; valid && k < n_slots; ++k) my_times[(size_t)k * n_post] = Constants<real>::infinity();
 
-    real* my_times = times + (s * n_post + i) * n_slots;
-    real* my_slopes = slopes + (s * n_post + i) * n_slots;
     const real* my_weights = weights + (valid ? i : 0);
     real a = 0, b = 0;
     int n = 0;
@@ -123,8 +121,8 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
                     }
                     const Spike<real> spike = first_crossing(a, b, c, y_high, event.y_low);
                     const real t = min(max(tile_origin[base + u] * length - tau * log(spike.y), t_last), tile_next[base + u]);
-                    my_times[n] = t;
-                    my_slopes[n] = spike.slope;
+                    my_times[(size_t)n * n_post] = t;
+                    my_slopes[(size_t)n * n_post] = spike.slope;
                     ++n;
                     b -= reset / spike.y;
                     y_high = spike.y;
@@ -162,8 +160,8 @@ __global__ void __launch_bounds__(256) spike_times_per_warp(
     const int i = unit % n_post;
     event_times += s * capacity;
     event_neurons += s * capacity;
-    times += unit * n_slots;
-    slopes += unit * n_slots;
+    times += s * n_slots * n_post + i;
+    slopes += s * n_slots * n_post + i;
     const int n_events = events_before(event_times, event_counts[s], t_max);
 
     real carried_a = 0, carried_b = 0, carried_origin = 0;
@@ -206,8 +204,8 @@ __global__ void __launch_bounds__(256) spike_times_per_warp(
             if (lane == hit) {
                 const Spike<real> spike = first_crossing(a, b, c, event.y_high, event.y_low);
                 t = min(max(first_origin * length - tau * log(spike.y), t), t_next);
-                times[n] = t;
-                slopes[n] = spike.slope;
+                times[(size_t)n * n_post] = t;
+                slopes[(size_t)n * n_post] = spike.slope;
                 event.y_high = spike.y;  // the rest of this interval begins at the spike
                 fall = reset / spike.y;
             }
@@ -219,7 +217,7 @@ __global__ void __launch_bounds__(256) spike_times_per_warp(
         carried_a = __shfl_sync(FULL_WARP, a, n_taken - 1);
         carried_b = __shfl_sync(FULL_WARP, b, n_taken - 1);
     }
-    for (int slot = n + lane; slot < n_slots; slot += 32) times[slot] = Constants<real>::infinity();
+    for (int slot = n + lane; slot < n_slots; slot += 32) times[(size_t)slot * n_post] = Constants<real>::infinity();
     if (lane == 0) {
         counts[unit] = n;
         if (n) atomicAdd(&status[s * 4], (unsigned long long)n);

@@ -10,9 +10,9 @@
 template <typename real>
 __device__ __forceinline__ void add_pair(
         real* row, const real* event_times, const int* event_neurons, int n_events, bool distinct,
-        const real* times, const real* gains, int count, real tau, real length) {
+        const real* times, const real* gains, int stride, int count, real tau, real length) {
     const int lane = threadIdx.x & 31;
-    const real t_final = times[count - 1];
+    const real t_final = times[(size_t)(count - 1) * stride];
     for (int first = 0; first < n_events; first += 32) {
         const int e = first + lane;
         const bool mine = e < n_events;
@@ -22,12 +22,12 @@ __device__ __forceinline__ void add_pair(
         const real event_factor = factor(t, origin, length, tau);
         real sum = 0;
         for (int k = count - 1; k >= 0; --k) {
-            const real t_k = times[k];
+            const real t_k = times[(size_t)k * stride];
             if (!(t < t_k)) break;
             const real origin_k = origin_of(t_k, length);
             real r = event_factor / factor(t_k, origin_k, length, tau);
             if (origin_k != origin) r *= shift(origin, origin_k, length, tau);
-            sum += gains[k] * (r * r - r);
+            sum += gains[(size_t)k * stride] * (r * r - r);
         }
         if (distinct) {  // one spike per pre-neuron: no two lanes share a sum
             if (mine) row[j] += sum;
@@ -65,8 +65,9 @@ __global__ void __launch_bounds__(512) weight_gradient(
             const size_t unit = (size_t)s * n_post + i;
             const int count = counts[unit];
             if (count == 0) continue;
+            const size_t first_spike = (size_t)s * n_slots * n_post + i;
             add_pair(row, event_times + (size_t)s * capacity, event_neurons + (size_t)s * capacity, event_counts[s],
-                     n_slots_pre == 1, times + unit * n_slots, gains + unit * n_slots, count, tau, length);
+                     n_slots_pre == 1, times + first_spike, gains + first_spike, n_post, count, tau, length);
         }
     }
     __syncthreads();

@@ -1,4 +1,5 @@
 // Losses with their errors dL/dt per spike, read-outs and running metrics. A warp per sample: outputs are few.
+// times, errors [B, n_slots, n_neurons], counts [B, n_neurons].
 #include "common/block.cuh"
 #include "common/constants.cuh"
 
@@ -21,8 +22,8 @@ __global__ void __launch_bounds__(32) spike_count_loss(const int* __restrict__ c
     }
     total = warp_sum(total);
     for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
-        const size_t i = b * n_neurons + slot / n_slots;
-        errors[b * n_neurons * n_slots + slot] = slot % n_slots < counts[i] ? targets[i] - counts[i] : real(0);
+        const size_t i = b * n_neurons + slot % n_neurons;
+        errors[b * n_neurons * n_slots + slot] = slot / n_neurons < counts[i] ? targets[i] - counts[i] : real(0);
     }
     if (threadIdx.x == 0) loss[b] = total;
 }
@@ -41,9 +42,9 @@ __global__ void __launch_bounds__(32) spike_count_class_loss(const int* __restri
     }
     total = warp_sum(total);
     for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
-        const int i = slot / n_slots, count = counts[b * n_neurons + i];
+        const int i = slot % n_neurons, count = counts[b * n_neurons + i];
         const real missing = (i == label ? target_true : target_false) - count;
-        errors[b * n_neurons * n_slots + slot] = slot % n_slots < count ? missing : real(0);
+        errors[b * n_neurons * n_slots + slot] = slot / n_neurons < count ? missing : real(0);
     }
     if (threadIdx.x == 0) loss[b] = total;
 }
@@ -60,23 +61,23 @@ __global__ void __launch_bounds__(32) ttfs_softmax_cross_entropy(
     const int label = labels[b];
     real first = Constants<real>::infinity(), total = 0;
     for (int i = threadIdx.x; i < n_neurons; i += 32) {
-        if (counts[i] > 0) first = min(first, times[i * n_slots]);
+        if (counts[i] > 0) first = min(first, times[i]);
     }
     first = warp_min(first);
     for (int i = threadIdx.x; i < n_neurons; i += 32) {
-        if (counts[i] > 0) total += exp(-(times[i * n_slots] - first) / tau);
+        if (counts[i] > 0) total += exp(-(times[i] - first) / tau);
     }
     total = warp_sum(total);
     for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
-        const int i = slot / n_slots;
+        const int i = slot % n_neurons;
         real error = 0;
-        if (slot % n_slots == 0 && counts[i] > 0) {
+        if (slot < n_neurons && counts[i] > 0) {
             error = ((i == label ? real(1) : real(0)) - exp(-(times[slot] - first) / tau) / total) / tau;
         }
         errors[slot] = error;
     }
     if (threadIdx.x == 0) {
-        loss[b] = counts[label] > 0 ? (times[label * n_slots] - first) / tau + log(total) : silent_loss;
+        loss[b] = counts[label] > 0 ? (times[label] - first) / tau + log(total) : silent_loss;
     }
 }
 
@@ -90,9 +91,9 @@ __global__ void __launch_bounds__(32) spike_time_loss(const real* __restrict__ t
     errors += b * n_neurons * n_slots;
     real total = 0;
     for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
-        const size_t i = b * n_neurons + slot / n_slots;
+        const size_t i = b * n_neurons + slot % n_neurons;
         real late = 0;
-        if (slot % n_slots == 0 && counts[i] > 0 && isfinite(targets[i])) late = times[slot] - targets[i];
+        if (slot < n_neurons && counts[i] > 0 && isfinite(targets[i])) late = times[slot] - targets[i];
         errors[slot] = late;
         total += late * late / 2;
     }
@@ -113,7 +114,7 @@ __global__ void most_spikes(const real* __restrict__ times, const int* __restric
     int best = -1;
     for (int i = 0; i < n_neurons; ++i) {
         if (counts[i] == 0) continue;
-        if (best < 0 || counts[i] > counts[best] || (counts[i] == counts[best] && times[i * n_slots] < times[best * n_slots])) best = i;
+        if (best < 0 || counts[i] > counts[best] || (counts[i] == counts[best] && times[i] < times[best])) best = i;
     }
     predictions[b] = best;
 }
@@ -128,7 +129,7 @@ __global__ void first_spike(const real* __restrict__ times, const int* __restric
     counts += (size_t)b * n_neurons;
     int best = -1;
     for (int i = 0; i < n_neurons; ++i) {
-        if (counts[i] > 0 && (best < 0 || times[i * n_slots] < times[best * n_slots])) best = i;
+        if (counts[i] > 0 && (best < 0 || times[i] < times[best])) best = i;
     }
     predictions[b] = best;
 }

@@ -1,4 +1,4 @@
-// Optimizers: deltas from gradients and, with `apply`, the weights they are added to. One thread per weight.
+// Optimizers: deltas from gradients, written to `out` or, with `add`, added to it (the weights). One thread per weight.
 // The learning rate and the step count live on the device (schedule), so that a captured step needs nothing from the host.
 
 // Counts the step t; schedule [4]: learning rate, t, 1 / (1 - beta1^t), 1 / (1 - beta2^t). One thread.
@@ -14,7 +14,7 @@ __global__ void tick(double* schedule, double beta1, double beta2) {
 template <typename real>
 __global__ void __launch_bounds__(256) adam(const real* __restrict__ gradient, real* __restrict__ m, real* __restrict__ v,
                                             const double* __restrict__ schedule, real beta1, real beta2, real epsilon, int nesterov,
-                                            long long size, real* __restrict__ delta, real* __restrict__ weights, int apply) {
+                                            long long size, real* __restrict__ out, int add) {
     const long long w = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (w >= size) return;
     const real rate = schedule[0], correct1 = schedule[2], correct2 = schedule[3];
@@ -26,17 +26,15 @@ __global__ void __launch_bounds__(256) adam(const real* __restrict__ gradient, r
     real step = mean * correct1;
     if (nesterov) step = beta1 * step + (1 - beta1) * correct1 * g;
     const real change = -rate * step / (sqrt(square * correct2) + epsilon);
-    delta[w] = change;
-    if (apply) weights[w] += change;
+    out[w] = add ? out[w] + change : change;
 }
 
 // delta = -lr g.
 template <typename real>
 __global__ void __launch_bounds__(256) gradient_descent(const real* __restrict__ gradient, const double* __restrict__ schedule,
-                                                        long long size, real* __restrict__ delta, real* __restrict__ weights, int apply) {
+                                                        long long size, real* __restrict__ out, int add) {
     const long long w = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (w >= size) return;
     const real change = -real(schedule[0]) * gradient[w];
-    delta[w] = change;
-    if (apply) weights[w] += change;
+    out[w] = add ? out[w] + change : change;
 }
