@@ -25,9 +25,7 @@ def atomic_file(path, mode="wb"):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write {path}: {error.strerror or error}; any earlier version is kept"
-        ) from error
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; any earlier version is kept") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -27,9 +27,7 @@ def split_validation(n_samples, n_validation, seed):
     Errors: ValueError when nothing would be left to train on.
     """
     if not 0 <= n_validation < n_samples:
-        raise ValueError(
-            f"validation: expected 0 to {n_samples - 1} of the {n_samples} training samples, received {n_validation}"
-        )
+        raise ValueError(f"validation: expected 0 to {n_samples - 1} of the {n_samples} training samples, received {n_validation}")
     order = _generator(seed, _VALIDATION_STREAM).permutation(n_samples)
     n_train = n_samples - n_validation
     return np.sort(order[:n_train]), np.sort(order[n_train:])

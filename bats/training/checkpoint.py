@@ -52,9 +52,7 @@ def checkpoint_path(path):
     if path.is_dir():
         path = path / "checkpoint.npz"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}: expected a run folder with checkpoint.npz, or a checkpoint file"
-        )
+        raise FileNotFoundError(f"no checkpoint at {path}: expected a run folder with checkpoint.npz, or a checkpoint file")
     return path
 
 

@@ -73,9 +73,7 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
         help="full spike buffers, non-finite numbers (default %(default)s)",
     )
     add("--out", metavar="FOLDER", help="results root (default: results/ of the checkout, or ./results)")
-    add(
-        "--resume", metavar="PATH", help="go on with a run folder or checkpoint file; its options are the defaults then"
-    )
+    add("--resume", metavar="PATH", help="go on with a run folder or checkpoint file; its options are the defaults then")
     add("--no-progress", action="store_true", help="no progress bar, no line per epoch")
     return parser
 

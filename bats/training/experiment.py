@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from bats.training import command_line, plots, summary
 from bats.training.atomic import atomic_file, write_text
 from bats.training.batches import split_validation
 from bats.training.evaluation import confusion, copy_weights, evaluate_readout, sample_spikes
+from bats.training.failures import TrainingWarning
 from bats.training.run_folder import RunFolder, describe_environment
 from bats.training.trainer import Trainer
 
@@ -31,8 +33,8 @@ class Task:
 
     @property
     def description(self):
-        kind = "embedded subset" if self.dataset.get("is_subset") else "full set"
-        return f"{self.dataset['name']}, {kind}: {self.n_train} training, {len(self.test_source)} test samples"
+        kind = {None: "", True: ", embedded subset", False: ", full set"}[self.dataset.get("is_subset")]
+        return f"{self.dataset['name']}{kind}: {self.n_train} training, {len(self.test_source)} test samples"
 
 
 @dataclass
@@ -73,12 +75,19 @@ def run(make_study, arguments):
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"{study.name}: {study.task.description} | {study.network.device} | {trainer.run_folder}", flush=True)
-    trainer.fit(sources["train"], study.task.test_source, arguments.epochs, sources.get("validation"))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always", TrainingWarning)
+        trainer.fit(sources["train"], study.task.test_source, arguments.epochs, sources.get("validation"))
     if trainer.interrupted:
         command = ["python", sys.argv[0], "--resume", str(trainer.run_folder)]
         print("Go on with:", shlex.join(command))
         sys.exit(130)
     return _report(study, trainer, arguments)
+
+
+def _show_warning(message, category, *_, **__):
+    print(f"warning: {message}" if category is TrainingWarning else f"{category.__name__}: {message}", file=sys.stderr)
 
 
 def _prepare(study, arguments):
@@ -89,12 +98,8 @@ def _prepare(study, arguments):
             print(f"{arguments.epochs} epochs, the default on the embedded subset (--epochs N for another number)")
     n_train = task.n_train if arguments.max_train is None else arguments.max_train
     if n_train > task.n_train:
-        raise ValueError(
-            f"--max-train: expected at most the {task.n_train} training samples of the set, received {n_train}"
-        )
-    parts = dict(
-        zip(("train", "validation"), split_validation(n_train, arguments.validation, arguments.seed), strict=True)
-    )
+        raise ValueError(f"--max-train: expected at most the {task.n_train} training samples of the set, received {n_train}")
+    parts = dict(zip(("train", "validation"), split_validation(n_train, arguments.validation, arguments.seed), strict=True))
     sources = {name: task.make_source(part) for name, part in parts.items() if len(part)}
     stored = {name: value for name, value in vars(arguments).items() if name not in ("resume", "out", "no_progress")}
     config = {
@@ -137,9 +142,7 @@ def _report(study, trainer, arguments):
     readout = study.readout or Readout(None, study.network, study.loss, study.max_simulation)
     if readout.network is not study.network:
         copy_weights(study.network, readout.network)
-    metrics = evaluate_readout(
-        readout.network, readout.loss, task.test_source, arguments.batch_size, readout.max_simulation
-    )
+    metrics = evaluate_readout(readout.network, readout.loss, task.test_source, arguments.batch_size, readout.max_simulation)
     labels = np.asarray(task.test_source.labels)
     accuracy = f"{100 * metrics['accuracy']:.2f} %"
     names = [str(name) for name in task.class_names]
@@ -150,9 +153,7 @@ def _report(study, trainer, arguments):
         *(",".join(map(str, (name, *row))) for name, row in zip(names, matrix, strict=True)),
     ]
     write_text(folder.path / "confusion_matrix.csv", "\n".join(rows) + "\n")
-    plots.confusion_matrix(
-        matrix, columns, f"Test accuracy {accuracy}, {len(labels)} samples", folder.path / "confusion_matrix.png"
-    )
+    plots.confusion_matrix(matrix, columns, f"Test accuracy {accuracy}, {len(labels)} samples", folder.path / "confusion_matrix.png")
     trains, prediction = sample_spikes(readout.network, readout.loss, task.test_source, 0, readout.max_simulation)
     predicted = "silent" if prediction < 0 else names[prediction]
     title = f"{study.name}: test sample 0, label {names[labels[0]]}, prediction {predicted}"

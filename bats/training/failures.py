@@ -18,8 +18,7 @@ class TrainingFailure(RuntimeError):
 _ADVICE = {
     "overflow": "{count} spike buffers were full (max_n_spike = {max_n_spike}), later spikes were dropped: "
     "raise max_n_spike or the threshold",
-    "non_finite": "{count} values were not finite (never taken for a spike): lower the learning rate, "
-    "look at the weights",
+    "non_finite": "{count} values were not finite (never taken for a spike): lower the learning rate, look at the weights",
 }
 
 
@@ -42,11 +41,7 @@ def describe_failures(network, row):
 def non_finite_weights(weights):
     """One line per layer with NaN or infinite weights. `weights`: {layer name: np.ndarray}."""
     counts = {name: int(array.size - np.isfinite(array).sum()) for name, array in weights.items()}
-    return [
-        f"layer {name}: {count} of {weights[name].size} weights are not finite"
-        for name, count in counts.items()
-        if count
-    ]
+    return [f"layer {name}: {count} of {weights[name].size} weights are not finite" for name, count in counts.items() if count]
 
 
 def report(lines, on_failure, error=TrainingFailure):

@@ -65,6 +65,4 @@ def check_fingerprint(expected, received, origin):
         if expected.get(name, "nothing") != received.get(name, "nothing")
     ]
     if lines:
-        raise ValueError(
-            "\n".join([f"{origin} belongs to another run (expected: this run; received: the checkpoint):", *lines])
-        )
+        raise ValueError("\n".join([f"{origin} belongs to another run (expected: this run; received: the checkpoint):", *lines]))

@@ -55,6 +55,4 @@ def export(history, folder):
                 np.savez(file, epochs=epochs, values=values)
         if curves:
             title, label, _ = _MONITORS[name]
-            plots.metric_curves(
-                epochs, {key: values for key, (_, values) in curves.items()}, title, label, folder / f"{name}.png"
-            )
+            plots.metric_curves(epochs, {key: values for key, (_, values) in curves.items()}, title, label, folder / f"{name}.png")

@@ -68,9 +68,7 @@ def confusion_matrix(matrix, class_names, title, path):
     axes = figure.add_subplot()
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
-    image = axes.imshow(
-        np.sqrt(shares), cmap="Blues", vmin=0, vmax=1
-    )  # square root: errors of a few per cent stay visible
+    image = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # square root: errors of a few per cent stay visible
     if n_columns <= 24:
         for row in range(n_rows):
             for column in range(n_columns):

@@ -38,9 +38,7 @@ class RunFolder:
             (self.path / ".writable").unlink()
         except OSError as error:
             reason = error.strerror or error
-            raise OSError(
-                error.errno, f"results cannot be written to {self.path}: {reason}; choose another folder with --out"
-            ) from error
+            raise OSError(error.errno, f"results cannot be written to {self.path}: {reason}; choose another folder with --out") from error
         free = shutil.disk_usage(self.path).free
         if free < required_bytes:
             need, have = (f"{size / 2**20:.0f} MiB" for size in (required_bytes, free))

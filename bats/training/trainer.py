@@ -58,9 +58,7 @@ class Trainer:
         self.network, self.loss, self.optimizer, self.schedule = network, loss, optimizer, schedule
         self.batch_size, self.max_simulation, self.seed = int(batch_size), max_simulation, seed
         self.selection, self.on_failure, self.progress, self.config = selection, on_failure, progress, config or {}
-        self.run_folder = (
-            run_folder if run_folder is None or isinstance(run_folder, RunFolder) else RunFolder(run_folder)
-        )
+        self.run_folder = run_folder if run_folder is None or isinstance(run_folder, RunFolder) else RunFolder(run_folder)
         self.epoch = 0  # finished epochs
         self.position = 0  # samples already seen in the running epoch
         self.history = []
@@ -164,9 +162,11 @@ class Trainer:
             self._store(train_step)
         if self.run_folder is not None:
             self.run_folder.write_metrics(self.history)
-        failures.report(broken, self.on_failure, FloatingPointError)
         lines = failures.describe_failures(self.network, row)
-        failures.report([f"epoch {self.epoch}", *lines] if lines else [], self.on_failure)
+        if broken:
+            failures.report([*broken, *lines], self.on_failure, FloatingPointError)
+        elif lines:
+            failures.report([f"epoch {self.epoch}", *lines], self.on_failure)
 
     def _select(self, weights):
         column = f"{self.selection}_accuracy_percent"
@@ -238,9 +238,7 @@ class Trainer:
             "seed": int(self.seed),
             "selection": self.selection,
         }
-        return (
-            description if train_source is None else {**description, "data": fingerprint.describe_source(train_source)}
-        )
+        return description if train_source is None else {**description, "data": fingerprint.describe_source(train_source)}
 
     def _store(self, train_step):
         weights = network_weights(self.network)
@@ -265,11 +263,7 @@ class Trainer:
         ).store(self.run_folder.checkpoint)
 
     def _announce_stop(self, n_samples):
-        where = (
-            f"epoch {self.epoch + 1} at sample {self.position} of {n_samples}"
-            if self.position
-            else f"epoch {self.epoch}"
-        )
+        where = f"epoch {self.epoch + 1} at sample {self.position} of {n_samples}" if self.position else f"epoch {self.epoch}"
         kept = f"stored in {self.run_folder.checkpoint}" if self.run_folder else "kept in memory only (no run folder)"
         tqdm.write(f"Stopped by Ctrl-C in {where}; the state is {kept}.")
 

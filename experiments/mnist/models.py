@@ -13,11 +13,10 @@ from pathlib import Path
 if importlib.util.find_spec("bats") is None:  # a bare checkout, nothing installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bats.initializers import uniform
-from bats.sources import LatencyImages
-
 import bats
 from bats.data import load_mnist
+from bats.initializers import uniform
+from bats.sources import LatencyImages
 from bats.training import command_line
 from bats.training.experiment import Readout, Study, Task, run
 
@@ -47,9 +46,7 @@ class Model:
         network.add_layer(layer, input=True)
         sizes = (self.n_hidden, 10)
         for name, n_neurons, theta, k in zip(("hidden", "output"), sizes, self.theta, self.max_n_spike, strict=True):
-            layer = bats.LIFLayer(
-                layer, n_neurons, self.tau_s, theta, theta, uniform(*self.initial_weights), max_n_spike=k, name=name
-            )
+            layer = bats.LIFLayer(layer, n_neurons, self.tau_s, theta, theta, uniform(*self.initial_weights), max_n_spike=k, name=name)
             network.add_layer(layer)
         return network
 
@@ -86,9 +83,7 @@ def load_task(path, model):
 
 def main(name, description, train, evaluate=None):
     """Trains the model `train`; `evaluate`, if given, is the model whose read-out and limits judge its weights."""
-    parser = command_line.make_parser(
-        description, epochs=train.epochs, batch_size=train.batch_size, learning_rate=train.learning_rate
-    )
+    parser = command_line.make_parser(description, epochs=train.epochs, batch_size=train.batch_size, learning_rate=train.learning_rate)
     arguments = command_line.parse(parser)
 
     def make_study():

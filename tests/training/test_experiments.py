@@ -50,9 +50,7 @@ class ExperimentsTest(unittest.TestCase):
         with np.load(folder / "checkpoint.npz") as file:
             weights = {name: file[name].tobytes() for name in file.files if name.startswith(("weights/", "optimizer/"))}
         with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
-            return weights, [
-                {name: row[name] for name in row if name not in WALL_TIMES} for row in csv.DictReader(file)
-            ]
+            return weights, [{name: row[name] for name in row if name not in WALL_TIMES} for row in csv.DictReader(file)]
 
     def test_help_of_every_script(self):
         self.assertEqual(len(SCRIPTS), 7)

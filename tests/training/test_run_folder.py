@@ -115,9 +115,7 @@ class PlotsTest(unittest.TestCase):
         for name in ("learning_rate.png", "loss.png", "weight_norm.png"):
             self.assert_png(name)
         self.assertEqual(set(monitors.collect([row])["loss"]), {"train", "test"})
-        self.assertEqual(
-            set(monitors.collect([{"train_spikes_per_sample_x y": 1}])["spikes_per_sample"]), {"x y train"}
-        )
+        self.assertEqual(set(monitors.collect([{"train_spikes_per_sample_x y": 1}])["spikes_per_sample"]), {"x y train"})
 
     def test_confusion_matrix(self):
         matrix = confusion([0, 0, 1, 2], [0, 1, 1, -1], 3)

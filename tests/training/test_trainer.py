@@ -44,9 +44,7 @@ class TrainerTest(unittest.TestCase):
                 self.assertEqual(self.trainer.selected_row["epoch"], epoch)
                 self.trainer.restore_selected()
                 np.testing.assert_array_equal(self.trainer.network.layers[1].weights, weights[epoch - 1])
-                np.testing.assert_array_equal(
-                    np.load(self.folder / "best_model/hidden_weights.npy"), weights[epoch - 1]
-                )
+                np.testing.assert_array_equal(np.load(self.folder / "best_model/hidden_weights.npy"), weights[epoch - 1])
 
     def test_validation_without_a_source(self):
         with self.assertRaisesRegex(ValueError, "expects a validation_source"):
