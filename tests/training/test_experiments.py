@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
@@ -76,28 +75,32 @@ class ExperimentsTest(unittest.TestCase):
         self.assertGreater(summary["test_spikes_per_sample"]["output"], 10)  # more than one spike per neuron
 
     def test_stopped_by_ctrl_c_and_resumed(self):
-        script = MNIST / "train_spike_count.py"
-        options = ("--epochs", 2, "--max-train", 1500, "--out", self.out)
+        script = ROOT / "experiments" / "yin_yang" / "train_ttfs.py"
+        options = ("--epochs", 20, "--max-train", 2000, "--validation", 100, "--seed", 5, "--out", self.out)
         process = self.start(script, *options)
         for line in process.stdout:
-            if line.startswith("mnist_spike_count:"):
+            if line.startswith("epoch   2"):
                 break
-        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         text = process.communicate(timeout=60)[0]
         self.assertEqual(process.returncode, 130, text)
         self.assertIn("Stopped by Ctrl-C in epoch", text)
-        (stopped,) = self.folders("mnist_spike_count")
+        (stopped,) = self.folders("yin_yang_ttfs")
         self.assertIn(f"--resume {stopped}", text)
-        text = self.run_script(script, "--resume", stopped)
+        resumed, other = self.start(script, "--resume", stopped), MNIST / "train_ttfs.py"
+        self.assertRegex(
+            self.run_script(other, "--resume", stopped, status=2),
+            "(?s)error: .*network.layers.hidden.n_neurons: expected 800, received 120",
+        )
+        text = resumed.communicate(timeout=60)[0]
+        self.assertEqual(resumed.returncode, 0, text)
         self.assertIn("Resumed at epoch", text)
-        self.assertEqual(len(self.folders("mnist_spike_count")), 1)
+        self.assertEqual(self.folders("yin_yang_ttfs"), [stopped])
         self.run_script(script, *options, "--no-progress")
-        whole = next(folder for folder in self.folders("mnist_spike_count") if folder != stopped)
+        whole = next(folder for folder in self.folders("yin_yang_ttfs") if folder != stopped)
         self.assertEqual(self.figures(stopped), self.figures(whole))
+        self.assertEqual(len(self.figures(stopped)[1]), 20)
         self.assertIn("resumed", json.loads((stopped / "environment.json").read_text()))
-        text = self.run_script(MNIST / "train_ttfs.py", "--resume", stopped, status=2)
-        self.assertRegex(text, "(?s)error: .*network.layers.hidden.theta: expected 0.7, received 0.2")
 
     def test_wrong_input(self):
         script = MNIST / "train_spike_count.py"
