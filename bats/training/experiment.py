@@ -15,7 +15,7 @@ from bats.training import command_line, plots, summary
 from bats.training.atomic import atomic_file, write_text
 from bats.training.batches import split_validation
 from bats.training.evaluation import confusion, copy_weights, evaluate_readout, sample_spikes
-from bats.training.failures import TrainingWarning
+from bats.training.failures import TrainingFailure, TrainingWarning
 from bats.training.run_folder import RunFolder, describe_environment
 from bats.training.trainer import Trainer
 
@@ -66,7 +66,7 @@ def run(make_study, arguments):
     """Trains, evaluates, writes the run folder and prints the summary table, which it returns as a dictionary.
 
     `make_study()` builds the Study. Wrong options, data or folders end the program with status 2 and a message; Ctrl-C
-    with status 130 and the command that resumes the run.
+    with status 130 and the command that resumes the run; a failure on the way (full disk, weights not finite) with 1.
     """
     try:
         study = make_study()
@@ -78,7 +78,11 @@ def run(make_study, arguments):
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", TrainingWarning)
-        trainer.fit(sources["train"], study.task.test_source, arguments.epochs, sources.get("validation"))
+        try:
+            trainer.fit(sources["train"], study.task.test_source, arguments.epochs, sources.get("validation"))
+        except (OSError, FloatingPointError, TrainingFailure) as error:
+            print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+            sys.exit(1)
     if trainer.interrupted:
         command = ["python", sys.argv[0], "--resume", str(trainer.run_folder)]
         print("Go on with:", shlex.join(command))

@@ -263,9 +263,15 @@ class Trainer:
         ).store(self.run_folder.checkpoint)
 
     def _announce_stop(self, n_samples):
-        where = f"epoch {self.epoch + 1} at sample {self.position} of {n_samples}" if self.position else f"epoch {self.epoch}"
-        kept = f"stored in {self.run_folder.checkpoint}" if self.run_folder else "kept in memory only (no run folder)"
-        tqdm.write(f"Stopped by Ctrl-C in {where}; the state is {kept}.")
+        where = f"epoch {self.epoch + 1} at sample {self.position} of {n_samples}"
+        if not self.position:
+            where = f"epoch {self.epoch}, at its end"
+        kept = "the state is kept in memory only (no run folder)"
+        if self.run_folder is not None:
+            broken = failures.non_finite_weights(network_weights(self.network))
+            state = "weights are not finite: the last finite state is in" if broken else "the state is in"
+            kept = f"{state} {self.run_folder.checkpoint}"
+        tqdm.write(f"Stopped by Ctrl-C in {where}; {kept}")
 
 
 def _shows_bars():

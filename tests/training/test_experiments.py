@@ -102,6 +102,13 @@ class ExperimentsTest(unittest.TestCase):
         self.assertEqual(len(self.figures(stopped)[1]), 20)
         self.assertIn("resumed", json.loads((stopped / "environment.json").read_text()))
 
+    def test_weights_that_are_not_finite_end_the_run(self):
+        script = ROOT / "experiments" / "yin_yang" / "train_ttfs.py"
+        options = ("--learning-rate", 1e39, "--max-train", 100, "--on-failure", "raise", "--out", self.out)
+        text = self.run_script(script, *options, status=1)
+        self.assertRegex(text, r"error: epoch 1: weights are not finite; .*checkpoint.npz holds the last finite state")
+        self.assertNotIn("Traceback", text)
+
     def test_wrong_input(self):
         script = MNIST / "train_spike_count.py"
         cases = (

@@ -33,8 +33,9 @@ class ResumeTest(unittest.TestCase):
             progress=False,
         )  # fmt: skip
 
-    def fit(self, trainer, on_train=None, epochs=EPOCHS):
-        with fakes.patched(on_train), redirect_stdout(StringIO()) as output:
+    def fit(self, trainer, on_train=None, epochs=EPOCHS, accuracies=None):
+        accuracies = {self.test: list(accuracies)} if accuracies else None
+        with fakes.patched(on_train, accuracies=accuracies), redirect_stdout(StringIO()) as output:
             trainer.fit(self.train, self.test, epochs)
         return output.getvalue()
 
@@ -77,10 +78,15 @@ class ResumeTest(unittest.TestCase):
         self.assertEqual(self.result(longer), self.result(whole))
 
     def test_selection_survives(self):
+        """The best epoch lies before the stop: its weights must come out of the checkpoint."""
         whole = self.trainer("whole", selection="test")
-        self.fit(whole)
-        _, resumed = self.stopped_and_resumed(3 * BATCHES + 2, selection="test")
-        self.assertEqual(resumed.selected_epoch, whole.selected_epoch)
+        self.fit(whole, accuracies=[0.5, 0.9, 0.6, 0.7])
+        stopped = self.trainer("stopped", selection="test")
+        self.fit(stopped, fakes.press_ctrl_c(2 * BATCHES + 2), accuracies=[0.5, 0.9])
+        resumed = self.trainer("stopped", selection="test", weights_seed=3)
+        resumed.resume(stopped.run_folder.path)
+        self.fit(resumed, accuracies=[0.6, 0.7])
+        self.assertEqual((whole.selected_epoch, resumed.selected_epoch), (2, 2))
         for trainer in (whole, resumed):
             trainer.restore_selected()
         self.assertEqual(self.result(resumed), self.result(whole))

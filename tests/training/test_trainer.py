@@ -93,6 +93,15 @@ class TrainerTest(unittest.TestCase):
             self.fit(2, break_weights)
         self.assertEqual(load_checkpoint(self.folder).progress["epoch"], 1)
 
+        def break_and_stop(number):
+            break_weights(number)
+            fakes.press_ctrl_c(8)(number)
+
+        with redirect_stdout(StringIO()) as output:
+            self.fit(3, break_and_stop)
+        self.assertEqual(load_checkpoint(self.folder).progress, {**load_checkpoint(self.folder).progress, "position": 0})
+        self.assertIn("weights are not finite: the last finite state is in", output.getvalue())
+
     def test_wrong_options(self):
         for option, value, message in (
             ("batch_size", 0, "batch_size: expected at least 1, received 0"),
