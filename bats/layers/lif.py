@@ -170,18 +170,17 @@ class LIFLayer(Layer):
         factors = self._event_factors(events)
         if pre_errors is not None:
             sums = None if space.forward is None else space.forward[:2]
-            ops.presynaptic_errors(events, self._weights, space.events, gains, self.neuron, pre_errors, sums, factors)
+            ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, sums)
         ops.weight_gradient(
-            events, space.times, space.counts, gains, self.neuron, self.gradient, self._gradient_scratch, factors
+            events, factors, space.times, space.counts, gains, self.neuron, self.gradient, self._gradient_scratch
         )
 
     def _event_factors(self, events):
-        """Exponential of every input event, computed once for both operations of the backward pass (CPU only)."""
-        if self.xp is not np:
-            return None
+        """Exponential of every input event, computed once for both operations of the backward pass."""
         room = self._factors
         if room is None or room.shape[1] != events.times.shape[1] or len(room) < events.batch:
-            self._factors = np.empty_like(events.times)
+            self._factors = self.xp.empty_like(events.times)
+            self.generation += 1
         factors = self._factors[: events.batch]
         ops.event_factors(events, self.neuron, factors)
         return factors
