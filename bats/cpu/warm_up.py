@@ -41,6 +41,7 @@ def _run(dtype):
     latencies = np.linspace(0.1, 0, 256).astype(dtype)
     ops.encode_latency(images, indices, latencies, events, np.zeros((1, 257), dtype=np.int32))
     trains, train_counts = np.zeros((1, 1, 2), dtype=dtype), np.ones((1, 2), dtype=np.int32)
+    ops.next_batch(indices, np.zeros(1, dtype=np.int64), indices, indices.copy(), indices.copy(), dtype)
     ops.gather_spike_trains(trains, train_counts, indices, trains.copy(), train_counts.copy())
     ops.sort_events(trains, train_counts, events, ops.sort_scratch(events))
     weights = np.ones((2, 2), dtype=dtype)

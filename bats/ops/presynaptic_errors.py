@@ -15,7 +15,7 @@ def presynaptic_errors(events, weights, out_events, gains, neuron, errors, scrat
     scratch: two arrays [B, n_post], factors [B, E] from event_factors (CPU only).
     """
     dtype = weights.dtype
-    batch, n_slots, n_post = gains.shape
+    batch, _, n_post = gains.shape
     expect("weights", weights, (events.n_neurons, n_post), dtype)
     expect_events("events", events, batch, dtype, weights)
     expect_events("out_events", out_events, batch, dtype, weights)

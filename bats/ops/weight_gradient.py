@@ -18,7 +18,7 @@ def scratch_for(xp, batch, n_pre, n_post, dtype):
     if xp is np:
         rows = blocks(n_post, cpu.TILE) * cpu.TILE
         return {"total": np.empty((rows, n_pre), dtype=dtype)}
-    posts, groups, in_shared = _layout(batch, n_pre, n_post, np.dtype(dtype).itemsize)
+    _, groups, in_shared = _layout(batch, n_pre, n_post, np.dtype(dtype).itemsize)
     return {
         "partial": xp.empty((groups if groups > 1 else 0, n_pre, n_post), dtype=dtype),
         "rows": xp.empty((0 if in_shared else groups, n_post, n_pre), dtype=dtype),
