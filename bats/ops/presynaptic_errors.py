@@ -9,7 +9,8 @@ from bats.ops.arguments import blocks, expect, expect_events
 
 
 def presynaptic_errors(events, factors, weights, out_events, gains, neuron, errors, scratch=None):
-    """events: the layer's input, factors [B, E] from event_factors; out_events: its own spikes; gains [B, K, n_post]; weights [n_pre, n_post].
+    """events: the layer's input, factors [B, E] from event_factors; out_events: its own spikes;
+    gains [B, K, n_post]; weights [n_pre, n_post].
 
     Writes errors [B, K_pre, n_pre] where the input has a spike and leaves the other slots as they are.
     scratch: two arrays [B, n_post] (CPU only).
