@@ -100,6 +100,7 @@ class Network:
         self.input_layer.load(times, counts)
         self.allocate(times.shape[0])
         self.forward_events(self.input_layer.events, max_simulation, training)
+        self.mark_forward(self.input_layer.events, training)
         return self.output_spike_trains
 
     def allocate(self, batch):
@@ -109,10 +110,18 @@ class Network:
 
     def forward_events(self, events, max_simulation=np.inf, training=False):
         """The forward pass on an event list that is sorted already; no checks, no allocation, no synchronisation."""
+        for layer in self.layers[1:]:
+            layer.use(events.batch)
         self.input_layer.events = events
         for layer in self.layers[1:]:
             events = layer.forward(events, max_simulation, sort=training or layer is not self.layers[-1])
-        self._samples += self.input_layer.events.batch
+
+    def mark_forward(self, events, training):
+        """What is left to do in Python after forward_events, or after a replay of a captured one."""
+        self.input_layer.events = events
+        for layer in self.layers[1:]:
+            layer.use(events.batch)
+        self._samples += events.batch
         self._trainable_pass = training
 
     def backward(self, errors, input_errors=False):

@@ -88,7 +88,7 @@ class SpikeSamples(Source):
 
 
 class Resident:
-    """A source on its device. allocate(batch) makes the room that load(indices) fills."""
+    """A source on its device. allocate(batch) makes the room that load fills."""
 
     def __init__(self, xp, dtype, source, keep, fill):
         self.xp, self.dtype = xp, dtype
@@ -110,19 +110,17 @@ class Resident:
             place.scratch = np.zeros((batch, 257), dtype=np.int32) if xp is np else None
         else:
             place.buffer = InputBuffer(xp, batch, self.n_neurons, self.n_slots, self.dtype)
+            place.events = place.buffer.events
         return place
 
-    def load(self, indices, place):
-        """indices: int32 NumPy array of one batch -> (its event list, its labels), in the arrays of `place`."""
-        batch = len(indices)
-        own = place.indices[:batch]
-        if self.xp is np:
-            own[:] = indices
-        else:
-            own.set(indices)
-        labels = place.labels[:batch]
-        self.xp.take(self.labels, own, out=labels)
-        return self._fill(self, own, place), labels
+    def load(self, order, cursor, batch, place):
+        """The next `batch` samples of order from cursor on -> (their event list, their labels), in the arrays of `place`.
+
+        order int32, cursor [1] int64 (moved on): arrays on the source's device.
+        """
+        indices, labels = place.indices[:batch], place.labels[:batch]
+        ops.next_batch(order, cursor, self.labels, indices, labels, self.dtype)
+        return self._fill(self, indices, place), labels
 
 
 def _encode_images(resident, indices, place):

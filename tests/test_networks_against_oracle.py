@@ -8,7 +8,7 @@ are left out. For float32 see test_float32_against_oracle.py.
 import unittest
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import bats
@@ -155,7 +155,9 @@ class AgainstOracle:
             expected = reference.forward_network(times, counts, layers)[-1].times
             np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-9)
 
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @settings(
+        max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.differing_executors]
+    )
     @given(
         sizes=st.lists(st.integers(1, 9), min_size=2, max_size=4),
         n_batch=st.integers(1, 4),

@@ -30,6 +30,16 @@ def encode_latency(images, indices, latencies, start, times, neurons, counts):
         counts[b] = _encode_one(images[indices[b]], latencies, start[b], times[b], neurons[b])
 
 
+@njit(cache=True)
+def next_batch(order, cursor, all_labels, indices, labels):
+    """indices [B], labels [B] = the next B entries of order from cursor[0] on, and their labels; cursor moves on."""
+    first = cursor[0]
+    for b in range(indices.shape[0]):
+        indices[b] = order[first + b]
+        labels[b] = all_labels[indices[b]]
+    cursor[0] = first + indices.shape[0]
+
+
 @njit(cache=True, parallel=True)
 def gather_spike_trains(times, counts, indices, out_times, out_counts):
     """Rows `indices` of times [n, K, N] and counts [n, N]."""

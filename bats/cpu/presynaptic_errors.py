@@ -51,7 +51,8 @@ def _move(p, q, origin, moved, length, tau):
 @njit(cache=True, parallel=True)
 def presynaptic_errors(event_times, event_positions, event_neurons, event_counts, factors, weights, out_times, out_positions,
                        out_neurons, out_counts, gains, length, tau, p, q, errors):  # fmt: skip
-    """Events and factors of the layer's input [B, E], events of its output [B, F], weights [n_pre, n_post], gains [B, K * n_post] -> errors.
+    """Events and factors of the layer's input [B, E], events of its output [B, F], weights [n_pre, n_post], gains
+    [B, K * n_post] -> errors.
 
     errors [B, K_pre * n_pre] is written at the positions of the input events only; p, q [B, n_post] are scratch.
     """

@@ -34,7 +34,7 @@ def _pass(keys, positions, n, shift, start, out_keys, out_positions):
 
 @njit(cache=True)
 def _sort_one(trains, train_counts, keys, neurons, positions, other_keys, other_positions, start):
-    n_slots, n_neurons = trains.shape
+    n_neurons = trains.shape[1]
     total = 0
     for n in range(n_neurons):
         for k in range(train_counts[n]):

@@ -14,11 +14,12 @@ from bats.cpu.time_grid import factor, origin_of
 def crosses(a, b, c, y_high, y_low):
     """Does u reach theta while y falls from y_high to y_low? NaN in a or b never does.
 
-    Either u >= theta when the interval closes, or the vertex of the parabola b y - a y^2 lies inside and reaches c.
+    The parabola b y - a y^2 must exceed c (touching it is no spike: the slope would be 0), and either u >= theta when the
+    interval closes, or the vertex lies inside.
     """
     two_a = a + a
     closes_above = y_low * (b - a * y_low) >= c
-    return closes_above | ((b < two_a * y_high) & (b > two_a * y_low) & (b * b >= (two_a + two_a) * c))
+    return (b * b - (two_a + two_a) * c > 0) & (closes_above | ((b < two_a * y_high) & (b > two_a * y_low)))
 
 
 @njit(cache=True)
@@ -31,9 +32,9 @@ def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times
             status[2] += 1  # overflow: it would fire once more than it can hold
             b[i] = -np.inf
             break
-        square = b[i] * b[i] - (a[i] + a[i] + a[i] + a[i]) * c
-        x = np.sqrt(max(square, square - square))
-        y = min(max((b[i] + x) / (a[i] + a[i]), y_low), y_high)
+        two_a = a[i] + a[i]
+        x = np.sqrt(b[i] * b[i] - (two_a + two_a) * c)
+        y = min(max((b[i] + x) / two_a, y_low), y_high)
         t = min(max(t_origin - tau * np.log(y), t_last), t_next)
         times[n, i] = t
         slopes[n, i] = x * y

@@ -51,6 +51,7 @@ class LIFLayer(Layer):
         self._space = None  # workspace for the largest batch so far
         self._at = None  # batch size -> the part of the workspace it uses
         self._batch = 0
+        self.generation = 0  # how often allocate() replaced the workspace
 
     # ------------------------------------------------------------------------------------------------------------------
     def attach(self, xp, dtype, generator):
@@ -133,6 +134,7 @@ class LIFLayer(Layer):
         self._gradient_scratch = ops.gradient_scratch(xp, batch, n_pre, self.n_neurons, dtype)
         self._factors = None
         self._at = functools.cache(self._cut)
+        self.generation += 1
         if old is not None:
             self.load_counters(old)
 
@@ -144,10 +146,13 @@ class LIFLayer(Layer):
             cut[name] = None if whole[name] is None else tuple(array[:batch] for array in whole[name])
         return SimpleNamespace(events=whole["events"].first(batch), **cut)
 
+    def use(self, batch):
+        """Says how many samples the next passes have."""
+        self._batch = batch
+
     # ------------------------------------------------------------------------------------------------------------------
     def forward(self, events, t_max, sort=True):
         """Runs the layer on its input events; returns its own, sorted (not filled if sort is False)."""
-        self._batch = events.batch
         space = self._at(self._batch)
         ops.spike_times(
             events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, space.forward
@@ -165,18 +170,17 @@ class LIFLayer(Layer):
         factors = self._event_factors(events)
         if pre_errors is not None:
             sums = None if space.forward is None else space.forward[:2]
-            ops.presynaptic_errors(events, self._weights, space.events, gains, self.neuron, pre_errors, sums, factors)
+            ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, sums)
         ops.weight_gradient(
-            events, space.times, space.counts, gains, self.neuron, self.gradient, self._gradient_scratch, factors
+            events, factors, space.times, space.counts, gains, self.neuron, self.gradient, self._gradient_scratch
         )
 
     def _event_factors(self, events):
-        """Exponential of every input event, computed once for both operations of the backward pass (CPU only)."""
-        if self.xp is not np:
-            return None
+        """Exponential of every input event, computed once for both operations of the backward pass."""
         room = self._factors
         if room is None or room.shape[1] != events.times.shape[1] or len(room) < events.batch:
-            self._factors = np.empty_like(events.times)
+            self._factors = self.xp.empty_like(events.times)
+            self.generation += 1
         factors = self._factors[: events.batch]
         ops.event_factors(events, self.neuron, factors)
         return factors

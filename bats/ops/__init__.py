@@ -1,6 +1,6 @@
 """Operations: each checks its arguments, then runs its CPU twin (bats/cpu) or its CUDA kernel (cuda/), by where the arrays are."""
 
-from bats.ops.encode_latency import encode_latency, gather_spike_trains
+from bats.ops.encode_latency import encode_latency, gather_spike_trains, next_batch
 from bats.ops.losses import (
     accumulate_metrics,
     predict,
@@ -28,6 +28,7 @@ __all__ = [
     "gather_spike_trains",
     "gradient_descent",
     "gradient_scratch",
+    "next_batch",
     "predict",
     "presynaptic_errors",
     "recurrent_errors",

@@ -32,6 +32,24 @@ def encode_latency(images, indices, latencies, events, scratch):
     )  # fmt: skip
 
 
+def next_batch(order, cursor, all_labels, indices, labels, dtype):
+    """The next B samples of an order: indices, labels [B] int32 = order[cursor : cursor + B] and their labels; cursor += B.
+
+    order [at least cursor + B] int32, cursor [1] int64, all_labels [n] int32; dtype names the kernel's precision.
+    """
+    expect("order", order, (None,), np.int32)
+    expect("cursor", cursor, (1,), np.int64, order)
+    expect("all_labels", all_labels, (None,), np.int32, order)
+    expect("indices", indices, (None,), np.int32, order)
+    expect("labels", labels, indices.shape, np.int32, order)
+    if not is_cupy(order):
+        cpu.next_batch(order, cursor, all_labels, indices, labels)
+        return
+    kernels.kernel("events/encode_latency", "next_batch", dtype)(
+        (1,), (256,), (order, cursor, all_labels, np.int32(len(indices)), indices, labels)
+    )
+
+
 def gather_spike_trains(times, counts, indices, out_times, out_counts):
     """out_times [B, K, N], out_counts [B, N] = rows `indices` [B] int32 of times [n, K, N], counts [n, N]."""
     batch, (n_slots, n_neurons) = indices.shape[0], times.shape[1:]

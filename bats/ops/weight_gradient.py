@@ -7,47 +7,60 @@ from bats.cpu import weight_gradient as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
 
-MAX_GROUPS = 16
-POSTS = 8  # post-neurons of a block
-WANTED_BLOCKS = 264
+MAX_OUTER_GROUPS = 16  # groups of samples whose sums go through global memory
+INNER_GROUPS = 4  # groups of samples within a block
+POSTS = 2  # post-neurons of a block
+WANTED_BLOCKS = 132 * 3
 SHARED_BYTES = 48 * 1024
 
 
 def scratch_for(xp, batch, n_pre, n_post, dtype):
-    """What weight_gradient needs beside its arguments, as a dict of arrays; made once."""
+    """What weight_gradient needs beside its arguments, as a dict of arrays; made once for batches of up to `batch`."""
     if xp is np:
         rows = blocks(n_post, cpu.TILE) * cpu.TILE
         return {"total": np.empty((rows, n_pre), dtype=dtype)}
-    posts, groups, in_shared = _layout(batch, n_pre, n_post, np.dtype(dtype).itemsize)
+    posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, np.dtype(dtype).itemsize)
+    n_rows = 0 if in_shared else outer * blocks(n_post, posts) * posts * inner
     return {
-        "partial": xp.empty((groups if groups > 1 else 0, n_pre, n_post), dtype=dtype),
-        "rows": xp.empty((0 if in_shared else groups, n_post, n_pre), dtype=dtype),
+        "partial": xp.empty((outer if outer > 1 else 0, n_pre, n_post), dtype=dtype),
+        "rows": xp.empty((n_rows, n_pre), dtype=dtype),
     }
 
 
 def _layout(batch, n_pre, n_post, itemsize):
-    """Post-neurons per block, groups of samples, whether the rows of a block fit shared memory."""
-    fitting = SHARED_BYTES // (n_pre * itemsize)
-    posts = max(1, min(POSTS, fitting)) if fitting else POSTS
-    groups = max(1, min(MAX_GROUPS, batch, WANTED_BLOCKS // blocks(n_post, posts)))
-    return posts, groups, fitting > 0
+    """Post-neurons per block, inner and outer groups of samples, whether the rows of a block fit shared memory."""
+    fitting = SHARED_BYTES // (n_pre * itemsize)  # rows
+    posts = min(POSTS, fitting) or POSTS
+    inner = min(INNER_GROUPS, fitting // posts) if fitting else 1
+    outer = max(1, min(MAX_OUTER_GROUPS, blocks(batch, inner), WANTED_BLOCKS // blocks(n_post, posts)))
+    return posts, inner, outer, fitting > 0
 
 
 def event_factors(events, neuron, factors):
-    """factors [B, E] = e^{(t - c L) / tau} of every event, shared by the two backward operations (CPU only)."""
-    cpu.event_factors(events.times, events.counts, neuron.length, neuron.tau, factors)
+    """factors [B, E] = e^{(t - c L) / tau} of every event; both backward operations of a layer use them."""
+    expect_events("events", events, factors.shape[0], factors.dtype, factors)
+    expect("factors", factors, events.times.shape, events.times.dtype)
+    batch, capacity = factors.shape
+    if not is_cupy(factors):
+        cpu.event_factors(events.times, events.counts, neuron.length, neuron.tau, factors)
+    elif batch:
+        kernels.kernel("lif/weight_gradient", "event_factors", factors.dtype)(
+            (min(blocks(capacity, 256), 8), batch), (256,),
+            (events.times, events.counts, np.int32(capacity), neuron.length, neuron.tau, factors),
+        )  # fmt: skip
 
 
-def weight_gradient(events, times, counts, gains, neuron, gradient, scratch, factors=None):
+def weight_gradient(events, factors, times, counts, gains, neuron, gradient, scratch):
     """gradient [n_pre, n_post] = 1/B sum over the batch of dL/dw.
 
-    events: the layer's input, EventList of B samples; times, gains [B, K, n_post], counts [B, n_post]: its spikes and
-    delta_k tau / z_k; factors [B, E]: from event_factors (CPU only). scratch: from scratch_for(batch >= B).
+    events: the layer's input, EventList of B samples; factors [B, E]: from event_factors; times, gains [B, K, n_post],
+    counts [B, n_post]: the layer's spikes and delta_k tau / z_k. scratch: from scratch_for(batch >= B).
     """
     batch, n_slots, n_post = times.shape
     dtype = times.dtype
     n_pre = events.n_neurons
     expect_events("events", events, batch, dtype, times)
+    expect("factors", factors, events.times.shape, dtype, times)
     expect("gains", gains, times.shape, dtype, times)
     expect("counts", counts, (batch, n_post), np.int32, times)
     expect("gradient", gradient, (n_pre, n_post), dtype, times)
@@ -61,17 +74,17 @@ def weight_gradient(events, times, counts, gains, neuron, gradient, scratch, fac
             neuron.length, neuron.tau, scale, scratch["total"], gradient,
         )  # fmt: skip
         return
-    posts, groups, in_shared = _layout(batch, n_pre, n_post, dtype.itemsize)
-    groups = min(groups, max(1, scratch["partial"].shape[0]))
-    target = scratch["partial"] if groups > 1 else gradient
+    posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, dtype.itemsize)
+    target = scratch["partial"] if outer > 1 else gradient
+    n_warps = posts * inner
     kernels.kernel("lif/weight_gradient", "weight_gradient", dtype)(
-        (blocks(n_post, posts), groups), (32 * posts,),
-        (events.times, events.neurons, events.counts, np.int32(events.times.shape[1]), np.int32(events.n_slots),
+        (blocks(n_post, posts), outer), (32 * n_warps,),
+        (events.times, factors, events.neurons, events.counts, np.int32(events.times.shape[1]), np.int32(events.n_slots),
          times, gains, counts, np.int32(n_slots), np.int32(batch), np.int32(n_pre), np.int32(n_post),
-         neuron.tau, neuron.length, scale, np.int32(in_shared), scratch["rows"], target),
-        shared_mem=posts * n_pre * dtype.itemsize if in_shared else 0,
+         neuron.tau, neuron.length, scale, np.int32(posts), np.int32(in_shared), scratch["rows"], target),
+        shared_mem=n_warps * n_pre * dtype.itemsize if in_shared else 0,
     )  # fmt: skip
-    if groups > 1:
+    if outer > 1:
         kernels.kernel("lif/weight_gradient", "add_groups", dtype)(
-            (blocks(gradient.size, 256),), (256,), (target, np.int32(groups), np.int64(gradient.size), gradient)
+            (blocks(gradient.size, 256),), (256,), (target, np.int32(outer), np.int64(gradient.size), gradient)
         )

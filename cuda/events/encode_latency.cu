@@ -49,6 +49,21 @@ __global__ void __launch_bounds__(256) encode_latency(
     if (threadIdx.x == 0) counts[b] = total;
 }
 
+// The next batch of an order that stays on the device: indices = order[cursor ...], their labels, cursor += batch. One block.
+// (The template parameter is unused: every kernel of the project is named by its precision.)
+template <typename real>
+__global__ void next_batch(const int* __restrict__ order, long long* cursor, const int* __restrict__ all_labels, int batch,
+                           int* __restrict__ indices, int* __restrict__ labels) {
+    const long long first = *cursor;
+    __syncthreads();
+    if (threadIdx.x == 0) *cursor = first + batch;
+    for (int b = threadIdx.x; b < batch; b += blockDim.x) {
+        const int index = order[first + b];
+        indices[b] = index;
+        labels[b] = all_labels[index];
+    }
+}
+
 // Rows `indices` of spike trains [n, K, N], [n, N] that stay on the device.
 template <typename real>
 __global__ void gather_spike_trains(const real* __restrict__ times, const int* __restrict__ counts,

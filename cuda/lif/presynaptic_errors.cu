@@ -5,8 +5,8 @@
 
 template <typename real>
 __global__ void __launch_bounds__(128) presynaptic_errors(
-        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_positions,
-        const int* __restrict__ event_counts, int capacity,
+        const real* __restrict__ event_times, const real* __restrict__ factors, const int* __restrict__ event_neurons,
+        const int* __restrict__ event_positions, const int* __restrict__ event_counts, int capacity,
         const real* __restrict__ weights,  // [n_pre, n_post]
         const real* __restrict__ out_times, const int* __restrict__ out_neurons, const int* __restrict__ out_positions,
         const int* __restrict__ out_counts, int out_capacity,
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(128) presynaptic_errors(
     const real t = mine ? event_times[s * capacity + e] : real(0);
     const real* row = weights + (size_t)(mine ? event_neurons[s * capacity + e] : 0) * n_post;
     const real origin = origin_of(t, length);
-    const real event_factor = factor(t, origin, length, tau);
+    const real event_factor = mine ? factors[s * capacity + e] : real(0);
 
     real sum = 0;
     for (int last = n_out; last > 0; last -= TILE) {

@@ -39,7 +39,7 @@ def crossing(a, b, t0):
 
 def fires(a, b, y_high, y_low):
     """(12)"""
-    return y_low * (b - a * y_low) >= C or (2 * a * y_low < b < 2 * a * y_high and b * b >= 4 * a * C)
+    return b * b > 4 * a * C and (y_low * (b - a * y_low) >= C or 2 * a * y_low < b < 2 * a * y_high)
 
 
 class Equations(unittest.TestCase):
