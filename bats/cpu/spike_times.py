@@ -1,0 +1,136 @@
+"""CPU twin of cuda/lif/spike_times.cu: event-driven forward pass of a dense LIF layer (docs/theory.md, section 2).
+
+Each sample walks its events; the inner loops over neurons are free of branches, so that LLVM vectorises them. They leave
+a byte per neuron that says whether it fires before the next event; only those neurons are then looked at one by one.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from bats.cpu.time_grid import factor, origin_of
+
+
+@njit(cache=True, inline="always")
+def crosses(a, b, c, y_high, y_low):
+    """Does u reach theta while y falls from y_high to y_low? NaN in a or b never does.
+
+    Either u >= theta when the interval closes, or the vertex of the parabola b y - a y^2 lies inside and reaches c.
+    """
+    two_a = a + a
+    closes_above = y_low * (b - a * y_low) >= c
+    return closes_above | ((b < two_a * y_high) & (b > two_a * y_low) & (b * b >= (two_a + two_a) * c))
+
+
+@njit(cache=True)
+def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times, counts, slopes, status):
+    """Emits the spikes of neuron i between two events, in order."""
+    n_slots = times.shape[0]
+    n = counts[i]
+    while crosses(a[i], b[i], c, y_high, y_low):
+        if n == n_slots:
+            status[2] += 1  # overflow: it would fire once more than it can hold
+            b[i] = -np.inf
+            break
+        square = b[i] * b[i] - (a[i] + a[i] + a[i] + a[i]) * c
+        x = np.sqrt(max(square, square - square))
+        y = min(max((b[i] + x) / (a[i] + a[i]), y_low), y_high)
+        t = min(max(t_origin - tau * np.log(y), t_last), t_next)
+        times[n, i] = t
+        slopes[n, i] = x * y
+        n += 1
+        b[i] -= reset / y
+        y_high = y
+        t_last = t
+        if n_slots == 1:  # time to first spike: done by definition, nothing overflows
+            b[i] = -np.inf
+            break
+    counts[i] = n
+
+
+@njit(cache=True, fastmath={"contract"})
+def _accumulate(a, b, row, e):
+    e2 = e * e
+    for i in range(row.shape[0]):
+        a[i] += row[i] * e2
+        b[i] += row[i] * e
+
+
+@njit(cache=True, fastmath={"contract"})
+def _accumulate_and_test(a, b, row, e, c, y_high, y_low, found):
+    e2 = e * e
+    for i in range(row.shape[0]):
+        ai = a[i] + row[i] * e2
+        bi = b[i] + row[i] * e
+        a[i] = ai
+        b[i] = bi
+        found[i] = crosses(ai, bi, c, y_high, y_low)
+
+
+@njit(cache=True)
+def _move(a, b, decay):
+    for i in range(a.shape[0]):
+        b[i] *= decay
+        a[i] *= decay * decay
+
+
+@njit(cache=True)
+def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, length, t_max, a, b, found, found_words,
+              times, counts, slopes, status):  # fmt: skip
+    n_post = counts.shape[0]
+    a[:] = 0
+    b[:] = 0
+    counts[:] = 0
+    times[:] = np.inf
+    found[:] = 0
+    origin = tau - tau  # zero, in the layer's type
+    t_next = event_times[0]
+    next_origin = origin_of(t_next, length)
+    next_factor = factor(t_next, next_origin, length, tau)
+    for e in range(n_events):
+        t, e_factor = t_next, next_factor
+        if not t < t_max:
+            break
+        if next_origin != origin:
+            _move(a, b, np.exp((origin - next_origin) * length / tau))
+            origin = next_origin
+        row = weights[event_neurons[e]]
+        if e + 1 < n_events:
+            t_next = event_times[e + 1]
+            if t_next == t:  # more events at this very time: nothing can happen in between
+                _accumulate(a, b, row, e_factor)
+                continue
+            next_origin = origin_of(t_next, length)
+            next_factor = factor(t_next, next_origin, length, tau)
+        t_origin = origin * length
+        if e + 1 < n_events and t_next < t_max and next_origin == origin:
+            t_end, y_low = t_next, 1 / next_factor
+        else:
+            t_end = min(t_next, t_max) if e + 1 < n_events else t_max
+            y_low = np.exp((t_origin - t_end) / tau)
+        y_high = 1 / e_factor
+        _accumulate_and_test(a, b, row, e_factor, c, y_high, y_low, found)
+        for word in range(found_words.shape[0]):
+            if found_words[word] != 0:
+                for i in range(word * 8, min(word * 8 + 8, n_post)):
+                    if found[i]:
+                        _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t, t_end, times, counts, slopes, status)
+    for i in range(n_post):
+        status[0] += counts[i]
+        status[1] += counts[i] == 0
+        status[3] += not np.isfinite(a[i])
+
+
+@njit(cache=True, parallel=True)
+def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset, length, t_max, a, b, found, found_words,
+                times, counts, slopes, status):  # fmt: skip
+    """Event list [B, E], weights [n_pre, n_post] -> times, slopes [B, K, n_post], counts [B, n_post], status [B, 4].
+
+    tau, c = theta / tau, reset = delta_theta / tau, length = L, t_max: scalars of the layer's type.
+    a, b [B, n_post], found uint8 [B, n_post rounded up to 8], and the same memory as uint64 words: scratch.
+    slopes: du/dt at the spike. status per sample, added to: spikes, silent, overflowing, non-finite neurons.
+    """
+    for s in prange(event_times.shape[0]):
+        _simulate(
+            event_times[s], event_neurons[s], event_counts[s], weights, tau, c, reset, length, t_max,
+            a[s], b[s], found[s], found_words[s], times[s], counts[s], slopes[s], status[s],
+        )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Compiles the CPU operations for a dtype ahead of the first step, and says so when that takes a while."""
+
+import functools
+import sys
+import threading
+import time
+
+import numpy as np
+
+PATIENCE = 1.0  # seconds after which a notice is printed; a warm cache loads faster
+
+
+@functools.cache
+def warm_up(dtype):
+    """Runs every CPU operation once on tiny arrays, so that Numba compiles it or loads it from its cache on disk."""
+    start = time.perf_counter()
+    notice = threading.Timer(PATIENCE, _say, [f"bats: compiling the CPU operations for {dtype} (once; cached on disk) ..."])
+    notice.daemon = True
+    notice.start()
+    _run(np.dtype(dtype))
+    waited = notice.finished.is_set()
+    notice.cancel()
+    if waited:
+        _say(f"bats: compiled in {time.perf_counter() - start:.0f} s")
+
+
+def _say(message):
+    print(message, file=sys.stderr, flush=True)
+
+
+def _run(dtype):
+    from bats import ops
+    from bats.ops.neuron import Neuron
+    from bats.spikes import EventList
+
+    neuron = Neuron.make(0.1, 0.01, 0.01, dtype)
+    events = EventList.allocate(np, 1, 2, 1, dtype)
+    out_events = EventList.allocate(np, 1, 2, 2, dtype)
+    indices = np.zeros(1, dtype=np.int32)
+    images = np.full((1, 2), 255, dtype=np.uint8)
+    latencies = np.linspace(0.1, 0, 256).astype(dtype)
+    ops.encode_latency(images, indices, latencies, events, np.zeros((1, 257), dtype=np.int32))
+    trains, train_counts = np.zeros((1, 1, 2), dtype=dtype), np.ones((1, 2), dtype=np.int32)
+    ops.next_batch(indices, np.zeros(1, dtype=np.int64), indices, indices.copy(), indices.copy(), dtype)
+    ops.gather_spike_trains(trains, train_counts, indices, trains.copy(), train_counts.copy())
+    ops.sort_events(trains, train_counts, events, ops.sort_scratch(events))
+    weights = np.ones((2, 2), dtype=dtype)
+    times, slopes, gains = (np.zeros((1, 2, 2), dtype=dtype) for _ in range(3))
+    counts = np.zeros((1, 2), dtype=np.int32)
+    status = np.zeros((1, 4), dtype=np.int64)
+    pair = ops.forward_scratch(np, 1, 2, dtype)
+    factors = np.empty_like(events.times)
+    ops.event_factors(events, neuron, factors)
+    ops.spike_times(events, weights, neuron, 1.0, times, counts, slopes, status, pair)
+    ops.sort_events(times, counts, out_events, ops.sort_scratch(out_events))
+    loss, targets = np.zeros(1, dtype=dtype), np.ones((1, 2), dtype=dtype)
+    totals = np.zeros(4)
+    ops.spike_count_loss(times, counts, targets, loss, gains)
+    ops.spike_time_loss(times, counts, targets, loss, gains)
+    ops.ttfs_softmax_cross_entropy(times, counts, indices, 1.0, 100.0, loss, gains)
+    ops.spike_count_class_loss(times, counts, indices, 2.0, 0.0, loss, gains)
+    for rule in ("most_spikes", "first_spike"):
+        ops.predict(rule, times, counts, indices.copy())
+    ops.accumulate_metrics(loss, indices, counts, indices, totals)
+    ops.recurrent_errors(gains, times, slopes, counts, neuron, gains, status)
+    ops.presynaptic_errors(events, weights, out_events, gains, neuron, trains, pair[:2], factors)
+    gradient = np.zeros_like(weights)
+    scratch = ops.gradient_scratch(np, 1, 2, 2, dtype)
+    ops.weight_gradient(events, times, counts, gains, neuron, gradient, scratch, factors)
+    schedule = np.array([0.1, 0.0, 1.0, 1.0])
+    ops.tick(schedule, 0.9, 0.999, dtype)
+    ops.adam(gradient, gradient.copy(), gradient.copy(), schedule, 0.9, 0.999, 1e-8, gradient.copy())
+    ops.gradient_descent(gradient, schedule, gradient.copy())

@@ -1,0 +1,219 @@
+"""A stack of layers: forward pass, exact gradient, storing and restoring, status."""
+
+import secrets
+
+import numpy as np
+
+from bats import storage
+from bats.cpu.warm_up import warm_up
+from bats.device import array_module, check_dtype, is_cupy, resolve
+from bats.layers import InputLayer, Layer
+from bats.spikes import check_spike_trains
+
+
+class Network:
+    """Layers in order, the input layer first (Bacho & Chu, arXiv 2212.09500; docs/theory.md).
+
+    layers: list of layers, or None to add them one by one
+    device: "auto" (CUDA where it works, else the CPU), "cpu" or "cuda"; dtype: "float32" or "float64"
+    seed: integer from which all initial weights follow; None draws one (kept in .seed)
+
+    Raises TypeError or ValueError for other arguments, bats.device.CudaUnavailable if "cuda" cannot be had.
+    """
+
+    def __init__(self, layers=None, *, device="auto", dtype="float32", seed=None):
+        self.device = resolve(device)
+        self.dtype = check_dtype(dtype)
+        self.xp = array_module(self.device)
+        self.seed = secrets.randbits(32) if seed is None else int(seed)
+        if self.seed < 0:
+            raise ValueError(f"seed: expected an integer >= 0 or None, received {seed}")
+        self.layers = []
+        self._samples = 0
+        self._trainable_pass = False
+        if self.device == "cpu":
+            warm_up(self.dtype)
+        for layer in layers or []:
+            self.add_layer(layer)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    def add_layer(self, layer, input=False):
+        """Appends a layer; its initial weights follow from the network's seed and the layer's place.
+
+        input: says that this is the input layer (implied for an InputLayer). Returns the layer.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"add_layer: expected a layer, received {type(layer).__name__}")
+        is_input = isinstance(layer, InputLayer)
+        if bool(input) and not is_input:
+            raise ValueError(f"add_layer: expected an input layer, received {layer!r}")
+        if is_input != (not self.layers):
+            raise ValueError(
+                f"add_layer: expected {'an input layer first' if not self.layers else 'one input layer only'}, received {layer!r}"
+            )
+        if layer.attached:
+            raise ValueError(f"add_layer: expected a layer of no network yet, received {layer!r}, which is part of one")
+        if self.layers:
+            if layer.previous_layer is None:
+                layer.previous_layer = self.layers[-1]
+            if layer.previous_layer is not self.layers[-1]:
+                raise ValueError(
+                    f"add_layer: expected {layer!r} to follow {self.layers[-1]!r}, received previous_layer {layer.previous_layer!r}"
+                )
+        if not layer.name:
+            layer.name = f"layer_{len(self.layers)}"
+        if layer.name in [other.name for other in self.layers]:
+            raise ValueError(f"add_layer: expected a name not yet used, received {layer.name!r} again")
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, len(self.layers)])))
+        layer.attach(self.xp, self.dtype, generator)
+        self.layers.append(layer)
+        return layer
+
+    @property
+    def input_layer(self):
+        return self.layers[0]
+
+    @property
+    def output_spike_trains(self):
+        """(times [batch, n_neurons, slots] inf-padded, counts [batch, n_neurons]) of the last layer, last forward pass."""
+        return self.layers[-1].spike_trains
+
+    def _check_complete(self):
+        if len(self.layers) < 2:
+            raise RuntimeError(f"network: expected an input layer and at least one more, it has {len(self.layers)}")
+
+    # ------------------------------------------------------------------------------------------------------------------
+    def forward(self, spike_times, n_spikes, max_simulation=np.inf, training=False):
+        """Simulates a batch event by event.
+
+        spike_times [batch, n_inputs, slots] float, seconds, ascending, inf-padded; n_spikes [batch, n_inputs] integer
+        max_simulation: spikes after this time (seconds) are not emitted; training: a backward pass will follow
+        Returns output_spike_trains. Raises TypeError or ValueError for malformed input (see spikes.check_spike_trains).
+        """
+        self._check_complete()
+        max_simulation = float(max_simulation)
+        if not max_simulation > 0:
+            raise ValueError(f"max_simulation: expected a time > 0 in seconds, received {max_simulation}")
+        times, counts = check_spike_trains(spike_times, n_spikes, self.input_layer.n_neurons)
+        if self.xp is np and is_cupy(times):
+            times, counts = times.get(), counts.get() if is_cupy(counts) else counts
+        self.input_layer.load(times, counts)
+        self.allocate(times.shape[0])
+        self.forward_events(self.input_layer.events, max_simulation, training)
+        self.mark_forward(self.input_layer.events, training)
+        return self.output_spike_trains
+
+    def allocate(self, batch):
+        """Makes room for batches of up to `batch` samples."""
+        for layer in self.layers[1:]:
+            layer.allocate(batch)
+
+    def forward_events(self, events, max_simulation=np.inf, training=False):
+        """The forward pass on an event list that is sorted already; no checks, no allocation, no synchronisation."""
+        for layer in self.layers[1:]:
+            layer.use(events.batch)
+        self.input_layer.events = events
+        for layer in self.layers[1:]:
+            events = layer.forward(events, max_simulation, sort=training or layer is not self.layers[-1])
+
+    def mark_forward(self, events, training):
+        """What is left to do in Python after forward_events, or after a replay of a captured one."""
+        self.input_layer.events = events
+        for layer in self.layers[1:]:
+            layer.use(events.batch)
+        self._samples += events.batch
+        self._trainable_pass = training
+
+    def backward(self, errors, input_errors=False):
+        """errors [batch, n_outputs, slots] = dL/dt of every output spike (empty slots are ignored) -> list of gradients.
+
+        The list is aligned with layers: None without weights, else the exact gradient dL/dw, the mean over the batch, shape
+        of layer.weights. With input_errors, dL/dt of the input spikes is kept in self.input_errors [batch, n_inputs, slots].
+        Gradients are views of workspaces that the next backward pass overwrites.
+        Raises RuntimeError without a forward pass with training=True, ValueError or TypeError for errors that do not fit.
+        """
+        if not self._trainable_pass:
+            raise RuntimeError("backward: expected a forward pass with training=True before it")
+        times, _ = self.output_spike_trains
+        if tuple(errors.shape) != times.shape:
+            raise ValueError(f"backward: expected errors of shape {times.shape}, received {tuple(errors.shape)}")
+        errors = self.xp.asarray(errors, dtype=self.dtype).transpose(0, 2, 1)
+        return self.backward_events(self.xp.ascontiguousarray(errors), input_errors)
+
+    def backward_events(self, errors, input_errors=False):
+        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks."""
+        layers = self.layers
+        gradients = [None] * len(layers)
+        for place in range(len(layers) - 1, 0, -1):
+            layer, events = layers[place], layers[place - 1].events
+            if place > 1:
+                earlier_errors = layers[place - 1].errors
+            else:
+                earlier_errors = self._input_errors(events) if input_errors else None
+            layer.backward(errors, events, earlier_errors)
+            gradients[place] = layer.gradient.T
+            errors = earlier_errors
+        return gradients
+
+    def _input_errors(self, events):
+        errors = self.xp.zeros((events.batch, events.n_slots, events.n_neurons), dtype=self.dtype)
+        self.input_errors = errors.transpose(0, 2, 1)
+        return errors
+
+    def apply_deltas(self, deltas):
+        """Adds to the weights; deltas: list aligned with layers, None where nothing changes."""
+        if len(deltas) != len(self.layers):
+            raise ValueError(f"apply_deltas: expected {len(self.layers)} entries, one per layer, received {len(deltas)}")
+        for layer, delta in zip(self.layers, deltas, strict=True):
+            if delta is None:
+                continue
+            if layer.weights is None:
+                raise ValueError(f"apply_deltas: expected None for {layer!r}, which has no weights, received an array")
+            if tuple(delta.shape) != layer.weights.shape:
+                raise ValueError(f"apply_deltas: expected shape {layer.weights.shape} for {layer!r}, received {tuple(delta.shape)}")
+            weights = layer.weights
+            weights += self.xp.asarray(delta, dtype=self.dtype)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    def store(self, directory):
+        """Writes <layer name>_weights.npy (float, [n_post, n_pre]) for every layer with weights; each file appears whole or not at all."""
+        storage.store_weights(directory, self.layers)
+
+    def restore(self, directory):
+        """Reads what store() wrote, or a weight directory of the 2022 BATS code. All files are checked before any layer changes.
+
+        Raises FileNotFoundError or ValueError naming the file that is missing, unreadable or of another shape.
+        """
+        storage.restore_weights(directory, self.layers)
+
+    def status(self):
+        """What happened since the last reset_status(), per layer with weights: a dict of integer totals.
+
+        spikes: emitted; silent: (sample, neuron) pairs without a spike; overflow: pairs that would have fired once more than
+        max_n_spike; non_finite: pairs whose membrane became NaN or infinite (they do not spike); bounded: spikes whose
+        gradient was bounded by slope_floor; samples: samples simulated. Waits for the device.
+        """
+        names = ("spikes", "silent", "overflow", "non_finite", "bounded")
+        return {
+            layer.name: dict(zip(names, layer.counters().tolist(), strict=True), samples=self._samples) for layer in self.layers[1:]
+        }
+
+    def status_state(self):
+        """The counters as arrays, for a checkpoint: {"samples": ..., layer name: int64 [5]}."""
+        return {"samples": np.int64(self._samples), **{layer.name: layer.counters() for layer in self.layers[1:]}}
+
+    def load_status_state(self, state):
+        self._samples = int(state["samples"])
+        for layer in self.layers[1:]:
+            layer.load_counters(state[layer.name])
+
+    def reset_status(self):
+        self._samples = 0
+        for layer in self.layers[1:]:
+            layer.load_counters(np.zeros(5, dtype=np.int64))
+
+    def reset(self):
+        """Forgets the last forward pass and the status; the weights stay."""
+        self._trainable_pass = False
+        self.input_layer.events = None
+        self.reset_status()

@@ -1,0 +1,52 @@
+"""Deltas of the optimizers on flat views, with the weights they are added to if wanted."""
+
+import numpy as np
+
+from bats import kernels
+from bats.cpu import optimizers as cpu
+from bats.device import is_cupy
+from bats.ops.arguments import blocks, expect
+
+
+def _flat(array):
+    return array.reshape(-1)
+
+
+def _expect_same(gradient, **arrays):
+    expect("gradient", gradient, gradient.shape, gradient.dtype)
+    for name, array in arrays.items():
+        expect(name, array, gradient.shape, gradient.dtype, gradient)
+
+
+def tick(schedule, beta1, beta2, dtype):
+    """Counts a step: schedule float64 [4] = learning rate, t, 1 / (1 - beta1^t), 1 / (1 - beta2^t)."""
+    expect("schedule", schedule, (4,), np.float64)
+    if not is_cupy(schedule):
+        cpu.tick(schedule, beta1, beta2)
+    else:
+        kernels.kernel("optim/optimizers", "tick", dtype)((1,), (1,), (schedule, np.float64(beta1), np.float64(beta2)))
+
+
+def gradient_descent(gradient, schedule, out, add=False):
+    """out = delta = -lr g, or out += delta with add (the weights). Arrays of one shape, C-contiguous."""
+    _expect_same(gradient, out=out)
+    if not is_cupy(gradient):
+        cpu.gradient_descent(_flat(gradient), schedule, _flat(out), add)
+    elif gradient.size:
+        arguments = (gradient, schedule, np.int64(gradient.size), out, np.int32(add))
+        _launch("gradient_descent", gradient, arguments)
+
+
+def adam(gradient, m, v, schedule, beta1, beta2, epsilon, out, add=False, nesterov=False):
+    """Adam, or NAdam with nesterov: m, v updated in place, out = delta, or out += delta with add (the weights)."""
+    _expect_same(gradient, m=m, v=v, out=out)
+    real = gradient.dtype.type
+    constants = (real(beta1), real(beta2), real(epsilon))
+    if not is_cupy(gradient):
+        cpu.adam(_flat(gradient), _flat(m), _flat(v), schedule, *constants, nesterov, _flat(out), add)
+    elif gradient.size:
+        _launch("adam", gradient, (gradient, m, v, schedule, *constants, np.int32(nesterov), np.int64(gradient.size), out, np.int32(add)))
+
+
+def _launch(name, gradient, arguments):
+    kernels.kernel("optim/optimizers", name, gradient.dtype)((blocks(gradient.size, 256),), (256,), arguments)

@@ -1,0 +1,168 @@
+"""One training or evaluation step with everything it needs allocated beforehand; on CUDA, captured once and replayed."""
+
+import numpy as np
+
+from bats import ops
+from bats.device import to_numpy
+from bats.graphs import GraphCache
+
+
+class Step:
+    """A batch through encoding, forward pass, loss, and, for training, backward pass and optimizer.
+
+    network, loss, optimizer (None: evaluation only); source: LatencyImages or SpikeSamples, or a resident copy of one;
+    batch_size: largest batch; max_simulation: seconds
+    graph: "auto" (True on CUDA), True or False: whether a step is captured in a CUDA graph at its second use and
+    replayed from then on, with the same bits
+
+    Metrics add up on the device; only metrics() and predictions wait for it.
+    Raises ValueError if the source does not fit the network.
+    """
+
+    def __init__(self, network, loss, source, batch_size, max_simulation, optimizer=None, graph="auto"):
+        network._check_complete()
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
+        if not max_simulation > 0:
+            raise ValueError(f"max_simulation: expected a time > 0 in seconds, received {max_simulation}")
+        if source.n_neurons != network.input_layer.n_neurons:
+            n_inputs = network.input_layer.n_neurons
+            raise ValueError(f"source: expected {n_inputs} inputs, as the network has, received {source.n_neurons}")
+        n_outputs = network.layers[-1].n_neurons
+        if source.n_classes > n_outputs:
+            raise ValueError(f"source: expected at most {n_outputs} classes, as the network has outputs, received {source.n_classes}")
+        self.network, self.loss, self.optimizer = network, loss, optimizer
+        self.max_simulation = max_simulation
+        self.batch_size = batch_size
+        self.source = source.to(network.device, network.dtype) if hasattr(source, "to") else source
+        self._place = self.source.allocate(batch_size)
+        network.allocate(batch_size)
+        xp, output = network.xp, network.layers[-1]
+        self._loss = xp.zeros(batch_size, dtype=network.dtype)
+        self._errors = xp.zeros((batch_size, output.max_n_spike, output.n_neurons), dtype=network.dtype)
+        self._predictions = xp.zeros(batch_size, dtype=np.int32)
+        self._totals = xp.zeros(4, dtype=np.float64)
+        self._order = xp.zeros(batch_size, dtype=np.int32)
+        self._cursor = xp.zeros(1, dtype=np.int64)
+        self._batch = self._remaining = 0
+        if graph not in (True, False, "auto"):
+            raise ValueError(f'graph: expected True, False or "auto", received {graph!r}')
+        if graph is True and network.device != "cuda":
+            raise ValueError(f"graph: expected False or \"auto\" on the {network.device}, received True: CUDA graphs need CUDA")
+        self.graph = network.device == "cuda" and graph in (True, "auto")
+        self._graphs = GraphCache() if self.graph else {}
+
+    def start(self, order):
+        """order: integers into the source; train_next() and evaluate_next() take its samples batch by batch from the first on.
+
+        Raises ValueError for an index outside the source.
+        """
+        order = np.ascontiguousarray(order, dtype=np.int32)
+        if order.size and (order.min() < 0 or order.max() >= len(self.source)):
+            raise ValueError(f"order: expected indices from 0 to {len(self.source) - 1}, received {order.min()} to {order.max()}")
+        if len(order) > len(self._order):  # a new array: what was captured reads the old one
+            self._order = self.network.xp.zeros(len(order), dtype=np.int32)
+            self._graphs.clear()
+        if self.network.xp is np:
+            self._order[: len(order)] = order
+        else:
+            self._order[: len(order)].set(order)
+        self._cursor.fill(0)
+        self._remaining = len(order)
+
+    def train_next(self, batch=None):
+        """Trains on the next `batch` samples of the order (default: batch_size, fewer at the end); returns how many."""
+        if self.optimizer is None:
+            raise RuntimeError("train: expected a Step with an optimizer")
+        return self._next(batch, training=True)
+
+    def evaluate_next(self, batch=None):
+        """The same without backward pass and optimizer."""
+        return self._next(batch, training=False)
+
+    def train(self, indices):
+        """indices: at most batch_size integers into the source. Changes the weights."""
+        self._check_one_batch(indices)
+        self.start(indices)
+        self.train_next()
+
+    def evaluate(self, indices):
+        """The same without backward pass and optimizer."""
+        self._check_one_batch(indices)
+        self.start(indices)
+        self.evaluate_next()
+
+    def _check_one_batch(self, indices):
+        if not 0 < len(indices) <= self.batch_size:
+            raise ValueError(f"indices: expected 1 to {self.batch_size} of them, received {len(indices)}")
+
+    def _next(self, batch, training):
+        wanted = self.batch_size if batch is None else batch
+        if not 0 < wanted <= self.batch_size:
+            raise ValueError(f"batch: expected 1 to {self.batch_size}, received {batch}")
+        batch = self._batch = min(wanted, self._remaining)
+        if batch == 0:
+            return 0
+        self._remaining -= batch
+        if self.graph:
+            self._graphs.run((training, batch), lambda: self._launch(batch, training), self._workspaces())
+        else:
+            self._launch(batch, training)
+        self.network.mark_forward(self._place.events.first(batch), training)
+        return batch
+
+    def _launch(self, batch, training):
+        """Everything a step does on the device."""
+        events, labels = self.source.load(self._order, self._cursor, batch, self._place)
+        network = self.network
+        network.forward_events(events, self.max_simulation, training)
+        times, counts = network.layers[-1].trains
+        loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]
+        self.loss.launch(times, counts, labels, loss, errors)
+        ops.predict(self.loss.rule, times, counts, predictions)
+        ops.accumulate_metrics(loss, predictions, counts, labels, self._totals)
+        if training:
+            gradients = network.backward_events(errors)
+            self.optimizer.update([layer.weights for layer in network.layers], gradients)
+
+    def _workspaces(self):
+        """Changes if arrays that a captured step reads and writes are replaced."""
+        return tuple(layer.generation for layer in self.network.layers[1:])
+
+    # ------------------------------------------------------------------------------------------------------------------
+    @property
+    def predictions(self):
+        """Classes of the last batch, int32, -1 for silent samples. Waits for the device."""
+        return to_numpy(self._predictions[: self._batch])
+
+    def metrics(self):
+        """Means since reset_metrics(): samples, loss, accuracy, silent_labels (fraction of samples whose label neuron is silent),
+        layers: {name: spikes_per_sample, silent_neurons (fraction), overflow, non_finite, bounded}. Waits for the device."""
+        samples, loss, correct, silent = to_numpy(self._totals).tolist()
+        whole = max(samples, 1)
+        layers = {}
+        for layer in self.network.layers[1:]:
+            total = self.network.status()[layer.name]
+            layers[layer.name] = {
+                "spikes_per_sample": total["spikes"] / max(total["samples"], 1),
+                "silent_neurons": total["silent"] / max(total["samples"] * layer.n_neurons, 1),
+                **{name: total[name] for name in ("overflow", "non_finite", "bounded")},
+            }
+        return {
+            "samples": int(samples), "loss": loss / whole, "accuracy": correct / whole, "silent_labels": silent / whole, "layers": layers,
+        }  # fmt: skip
+
+    def reset_metrics(self):
+        self._totals.fill(0)
+        self.network.reset_status()
+
+    def metrics_state(self):
+        """The raw totals, for a checkpoint: {name: NumPy array}."""
+        status = {f"status_{name}": value for name, value in self.network.status_state().items()}
+        return {"totals": to_numpy(self._totals), **status}
+
+    def load_metrics_state(self, state):
+        """The inverse of metrics_state()."""
+        self._totals[...] = self.network.xp.asarray(state["totals"])
+        prefix = "status_"
+        self.network.load_status_state({name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)})

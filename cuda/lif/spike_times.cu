@@ -1,0 +1,228 @@
+// Event-driven forward pass of a dense LIF layer: event lists and weights to spike trains (docs/theory.md, section 2).
+//
+// spike_times_per_neuron: a thread per (sample, neuron) walks the events; for layers of many neurons.
+// spike_times_per_warp:   a warp per (sample, neuron) takes 32 events at a time, sums them by prefix scan and jumps from
+//                         spike to spike; for layers of few neurons and many events.
+//
+// a = sum w E^2 and b = sum w E - D sum q are relative to the origin of the last event.
+#include "common/block.cuh"
+#include "common/constants.cuh"
+#include "common/time_grid.cuh"
+#include "lif/crossing.cuh"
+
+// ----------------------------------------------------------------------------------------------------------------------
+// What every thread of a sample shares about one event.
+template <typename real>
+struct __align__(4 * sizeof(real)) Event {
+    real e;       // factor E of the event
+    real y_high;  // 1 / E
+    real y_low;   // y at the next event or at t_max; NaN where the next event has the same time: no interval, no test
+    int row;      // neuron that spiked; ~neuron if the sums must first be moved to a new origin
+};
+
+template <typename real>
+__device__ __forceinline__ Event<real> make_event(const real* times, const int* neurons, int e, int n_events, real tau, real length,
+                                                  real t_max, real* origin, real* t, real* t_next) {
+    Event<real> event;
+    *t = times[e];
+    *t_next = e + 1 < n_events ? min(times[e + 1], t_max) : t_max;
+    *origin = origin_of(*t, length);
+    event.e = factor(*t, *origin, length, tau);
+    event.y_high = 1 / event.e;
+    event.y_low = *t_next == *t ? Constants<real>::nan() : exp((*origin * length - *t_next) / tau);
+    event.row = neurons[e];
+    return event;
+}
+
+// Number of leading events that lie before t_max: later ones change nothing that is asked for.
+template <typename real>
+__device__ int events_before(const real* times, int n_events, real t_max) {
+    int low = 0, high = n_events;
+    while (low < high) {
+        const int middle = (low + high) >> 1;
+        if (times[middle] < t_max) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// blocks (ceil(n_post / 256), B), 256 threads: weights [n_pre, n_post] are read row by row, coalesced over neurons.
+template <typename real>
+__global__ void __launch_bounds__(256) spike_times_per_neuron(
+        const real* __restrict__ event_times,   // [B, capacity]
+        const int* __restrict__ event_neurons,  // [B, capacity]
+        const int* __restrict__ event_counts,   // [B]
+        int capacity,
+        const real* __restrict__ weights,       // [n_pre, n_post]
+        int n_post, real tau, real c, real reset, real length, real t_max, int n_slots,
+        real* times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, n_post], [B, n_post]
+        unsigned long long* status) {           // [B, 4]: spikes, silent, overflowing, non-finite
+    constexpr int TILE = 256, UNROLL = 4;
+    __shared__ Event<real> events[TILE];
+    __shared__ real tile_t[TILE], tile_next[TILE], tile_origin[TILE], tile_shift[TILE];
+    const size_t s = blockIdx.y;                            // s in [0, B)
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;    // neuron; i >= n_post only helps to load
+    const bool valid = i < n_post;
+    event_times += s * capacity;
+    event_neurons += s * capacity;
+    const int n_events = events_before(event_times, event_counts[s], t_max);
+
+    // Empty slots hold infinity.
+    real* my_times = times + s * n_slots * n_post + i;
+    real* my_slopes = slopes + s * n_slots * n_post + i;
+    for (int k = 0; valid && k < n_slots; ++k) my_times[(size_t)k * n_post] = Constants<real>::infinity();
+
+    const real* my_weights = weights + (valid ? i : 0);
+    real a = 0, b = 0;
+    int n = 0;
+    bool overflow = false;
+
+    for (int first = 0; first < n_events; first += TILE) {
+        const int n_tile = min(TILE, n_events - first);
+        __syncthreads();
+        for (int e = threadIdx.x; e < n_tile; e += blockDim.x) {
+            Event<real> event = make_event(event_times, event_neurons, first + e, n_events, tau, length, t_max,
+                                           &tile_origin[e], &tile_t[e], &tile_next[e]);
+            const real before = first + e > 0 ? origin_of(event_times[first + e - 1], length) : real(0);
+            if (before != tile_origin[e]) {
+                tile_shift[e] = shift(before, tile_origin[e], length, tau);
+                event.row = ~event.row;
+            }
+            events[e] = event;
+        }
+        __syncthreads();
+        if (!valid) continue;
+        for (int base = 0; base < n_tile; base += UNROLL) {
+            real w[UNROLL];
+#pragma unroll
+            for (int u = 0; u < UNROLL; ++u) {
+                const int row = base + u < n_tile ? events[base + u].row : 0;
+                w[u] = my_weights[(size_t)(row < 0 ? ~row : row) * n_post];
+            }
+#pragma unroll
+            for (int u = 0; u < UNROLL; ++u) {
+                if (base + u >= n_tile) break;
+                const Event<real> event = events[base + u];
+                if (event.row < 0) {
+                    const real decay = tile_shift[base + u];
+                    b *= decay;
+                    a *= decay * decay;
+                }
+                a += w[u] * (event.e * event.e);
+                b += w[u] * event.e;
+                if (!crosses(a, b, c, event.y_high, event.y_low)) continue;
+                real y_high = event.y_high, t_last = tile_t[base + u];
+                do {
+                    if (n == n_slots) {
+                        overflow = true;
+                        b = -Constants<real>::infinity();
+                        break;
+                    }
+                    const Spike<real> spike = first_crossing(a, b, c, y_high, event.y_low);
+                    const real t = min(max(tile_origin[base + u] * length - tau * log(spike.y), t_last), tile_next[base + u]);
+                    my_times[(size_t)n * n_post] = t;
+                    my_slopes[(size_t)n * n_post] = spike.slope;
+                    ++n;
+                    b -= reset / spike.y;
+                    y_high = spike.y;
+                    t_last = t;
+                    if (n_slots == 1) b = -Constants<real>::infinity();  // time to first spike: nothing overflows
+                } while (crosses(a, b, c, y_high, event.y_low));
+            }
+        }
+    }
+    if (valid) counts[s * n_post + i] = n;
+    const int spikes = warp_sum(n);
+    const int silent = __popc(__ballot_sync(FULL_WARP, valid && n == 0));
+    const int overflows = __popc(__ballot_sync(FULL_WARP, overflow));
+    const int bad = __popc(__ballot_sync(FULL_WARP, valid && !isfinite(a)));
+    if ((threadIdx.x & 31) == 0) {
+        if (spikes) atomicAdd(&status[s * 4], (unsigned long long)spikes);
+        if (silent) atomicAdd(&status[s * 4 + 1], (unsigned long long)silent);
+        if (overflows) atomicAdd(&status[s * 4 + 2], (unsigned long long)overflows);
+        if (bad) atomicAdd(&status[s * 4 + 3], (unsigned long long)bad);
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// blocks ceil(B * n_post / 8), 256 threads = 8 warps, a (sample, neuron) each.
+template <typename real>
+__global__ void __launch_bounds__(256) spike_times_per_warp(
+        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts,
+        int capacity, const real* __restrict__ weights, int batch, int n_post,
+        real tau, real c, real reset, real length, real t_max, int n_slots,
+        real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes, unsigned long long* status) {
+    const int lane = threadIdx.x & 31;
+    const size_t unit = (size_t)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);  // unit in [0, B * n_post)
+    if (unit >= (size_t)batch * n_post) return;
+    const size_t s = unit / n_post;
+    const int i = unit % n_post;
+    event_times += s * capacity;
+    event_neurons += s * capacity;
+    times += s * n_slots * n_post + i;
+    slopes += s * n_slots * n_post + i;
+    const int n_events = events_before(event_times, event_counts[s], t_max);
+
+    real carried_a = 0, carried_b = 0, carried_origin = 0;
+    int n = 0;
+    bool overflow = false, done = false;
+    for (int first = 0; first < n_events;) {
+        // 32 events, of which those that share the first one's origin are taken now.
+        const int e = first + lane;
+        real origin = -1, t = 0, t_next = 0, w = 0;
+        Event<real> event = {0, 0, Constants<real>::nan(), 0};
+        if (e < n_events) {
+            event = make_event(event_times, event_neurons, e, n_events, tau, length, t_max, &origin, &t, &t_next);
+            w = weights[(size_t)event.row * n_post + i];
+        }
+        const real first_origin = __shfl_sync(FULL_WARP, origin, 0);
+        const unsigned taken = __ballot_sync(FULL_WARP, origin == first_origin);
+        const int n_taken = __popc(taken);
+        first += n_taken;
+        if (first_origin != carried_origin) {
+            const real decay = shift(carried_origin, first_origin, length, tau);
+            carried_b *= decay;
+            carried_a *= decay * decay;
+            carried_origin = first_origin;
+        }
+        const bool mine = taken >> lane & 1;
+        const real a = carried_a + warp_inclusive_sum(mine ? w * (event.e * event.e) : real(0));
+        real b = carried_b + warp_inclusive_sum(mine ? w * event.e : real(0));
+        unsigned pending = taken;  // events whose following interval is still to be searched
+        while (!done) {
+            const unsigned hits = __ballot_sync(FULL_WARP, (pending >> lane & 1) && crosses(a, b, c, event.y_high, event.y_low));
+            if (hits == 0) break;
+            if (n == n_slots) {
+                overflow = true;
+                done = true;
+                break;
+            }
+            const int hit = __ffs(hits) - 1;
+            pending = taken & ~((1u << hit) - 1);
+            real fall = 0;
+            if (lane == hit) {
+                const Spike<real> spike = first_crossing(a, b, c, event.y_high, event.y_low);
+                t = min(max(first_origin * length - tau * log(spike.y), t), t_next);
+                times[(size_t)n * n_post] = t;
+                slopes[(size_t)n * n_post] = spike.slope;
+                event.y_high = spike.y;  // the rest of this interval begins at the spike
+                fall = reset / spike.y;
+            }
+            fall = __shfl_sync(FULL_WARP, fall, hit);
+            if (lane >= hit) b -= fall;
+            ++n;
+            done = n_slots == 1;
+        }
+        carried_a = __shfl_sync(FULL_WARP, a, n_taken - 1);
+        carried_b = __shfl_sync(FULL_WARP, b, n_taken - 1);
+    }
+    for (int slot = n + lane; slot < n_slots; slot += 32) times[(size_t)slot * n_post] = Constants<real>::infinity();
+    if (lane == 0) {
+        counts[unit] = n;
+        if (n) atomicAdd(&status[s * 4], (unsigned long long)n);
+        else atomicAdd(&status[s * 4 + 1], 1ull);
+        if (overflow) atomicAdd(&status[s * 4 + 2], 1ull);
+        if (!isfinite(carried_a)) atomicAdd(&status[s * 4 + 3], 1ull);
+    }
+}

@@ -1,0 +1,159 @@
+// Losses with their errors dL/dt per spike, read-outs and running metrics. A warp per sample: outputs are few.
+// times, errors [B, n_slots, n_neurons], counts [B, n_neurons].
+#include "common/block.cuh"
+#include "common/constants.cuh"
+
+template <typename real>
+__device__ __forceinline__ real warp_min(real value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value = min(value, __shfl_xor_sync(FULL_WARP, value, distance));
+    return value;
+}
+
+// 1/2 sum (target - n)^2; error target - n on every emitted spike. blocks B, 32 threads.
+template <typename real>
+__global__ void __launch_bounds__(32) spike_count_loss(const int* __restrict__ counts, const real* __restrict__ targets,
+                                                       int n_neurons, int n_slots, real* __restrict__ loss, real* __restrict__ errors) {
+    const size_t b = blockIdx.x;
+    real total = 0;
+    for (int i = threadIdx.x; i < n_neurons; i += 32) {
+        const real missing = targets[b * n_neurons + i] - counts[b * n_neurons + i];
+        total += missing * missing / 2;
+    }
+    total = warp_sum(total);
+    for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
+        const size_t i = b * n_neurons + slot % n_neurons;
+        errors[b * n_neurons * n_slots + slot] = slot / n_neurons < counts[i] ? targets[i] - counts[i] : real(0);
+    }
+    if (threadIdx.x == 0) loss[b] = total;
+}
+
+// The same with target_true for the label's neuron and target_false for the others.
+template <typename real>
+__global__ void __launch_bounds__(32) spike_count_class_loss(const int* __restrict__ counts, const int* __restrict__ labels,
+                                                             real target_true, real target_false, int n_neurons, int n_slots,
+                                                             real* __restrict__ loss, real* __restrict__ errors) {
+    const size_t b = blockIdx.x;
+    const int label = labels[b];
+    real total = 0;
+    for (int i = threadIdx.x; i < n_neurons; i += 32) {
+        const real missing = (i == label ? target_true : target_false) - counts[b * n_neurons + i];
+        total += missing * missing / 2;
+    }
+    total = warp_sum(total);
+    for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
+        const int i = slot % n_neurons, count = counts[b * n_neurons + i];
+        const real missing = (i == label ? target_true : target_false) - count;
+        errors[b * n_neurons * n_slots + slot] = slot / n_neurons < count ? missing : real(0);
+    }
+    if (threadIdx.x == 0) loss[b] = total;
+}
+
+// -ln softmax(-t / tau)[label] on first spikes, shifted by the earliest one; a silent neuron has probability 0.
+template <typename real>
+__global__ void __launch_bounds__(32) ttfs_softmax_cross_entropy(
+        const real* __restrict__ times, const int* __restrict__ counts, const int* __restrict__ labels, real tau, real silent_loss,
+        int n_neurons, int n_slots, real* __restrict__ loss, real* __restrict__ errors) {
+    const size_t b = blockIdx.x;
+    times += b * n_neurons * n_slots;
+    counts += b * n_neurons;
+    errors += b * n_neurons * n_slots;
+    const int label = labels[b];
+    real first = Constants<real>::infinity(), total = 0;
+    for (int i = threadIdx.x; i < n_neurons; i += 32) {
+        if (counts[i] > 0) first = min(first, times[i]);
+    }
+    first = warp_min(first);
+    for (int i = threadIdx.x; i < n_neurons; i += 32) {
+        if (counts[i] > 0) total += exp(-(times[i] - first) / tau);
+    }
+    total = warp_sum(total);
+    for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
+        const int i = slot % n_neurons;
+        real error = 0;
+        if (slot < n_neurons && counts[i] > 0) {
+            error = ((i == label ? real(1) : real(0)) - exp(-(times[slot] - first) / tau) / total) / tau;
+        }
+        errors[slot] = error;
+    }
+    if (threadIdx.x == 0) {
+        loss[b] = counts[label] > 0 ? (times[label] - first) / tau + log(total) : silent_loss;
+    }
+}
+
+// 1/2 sum (t - t*)^2 on first spikes, over the neurons that spike and have a finite target.
+template <typename real>
+__global__ void __launch_bounds__(32) spike_time_loss(const real* __restrict__ times, const int* __restrict__ counts,
+                                                      const real* __restrict__ targets, int n_neurons, int n_slots,
+                                                      real* __restrict__ loss, real* __restrict__ errors) {
+    const size_t b = blockIdx.x;
+    times += b * n_neurons * n_slots;
+    errors += b * n_neurons * n_slots;
+    real total = 0;
+    for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
+        const size_t i = b * n_neurons + slot % n_neurons;
+        real late = 0;
+        if (slot < n_neurons && counts[i] > 0 && isfinite(targets[i])) late = times[slot] - targets[i];
+        errors[slot] = late;
+        total += late * late / 2;
+    }
+    total = warp_sum(total);
+    if (threadIdx.x == 0) loss[b] = total;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// Neuron with most spikes; ties go to the earliest first spike, then to the lower index; -1 for a silent sample.
+// Thread per sample.
+template <typename real>
+__global__ void most_spikes(const real* __restrict__ times, const int* __restrict__ counts, int batch, int n_neurons, int n_slots,
+                            int* __restrict__ predictions) {
+    const int b = blockIdx.x * blockDim.x + threadIdx.x;
+    if (b >= batch) return;
+    times += (size_t)b * n_neurons * n_slots;
+    counts += (size_t)b * n_neurons;
+    int best = -1;
+    for (int i = 0; i < n_neurons; ++i) {
+        if (counts[i] == 0) continue;
+        if (best < 0 || counts[i] > counts[best] || (counts[i] == counts[best] && times[i] < times[best])) best = i;
+    }
+    predictions[b] = best;
+}
+
+// Neuron that spikes first; ties go to the lower index; -1 for a silent sample. Thread per sample.
+template <typename real>
+__global__ void first_spike(const real* __restrict__ times, const int* __restrict__ counts, int batch, int n_neurons, int n_slots,
+                            int* __restrict__ predictions) {
+    const int b = blockIdx.x * blockDim.x + threadIdx.x;
+    if (b >= batch) return;
+    times += (size_t)b * n_neurons * n_slots;
+    counts += (size_t)b * n_neurons;
+    int best = -1;
+    for (int i = 0; i < n_neurons; ++i) {
+        if (counts[i] > 0 && (best < 0 || times[i] < times[best])) best = i;
+    }
+    predictions[b] = best;
+}
+
+// totals [4] += samples, sum of the loss, correct predictions, silent label neurons. One block of 32 threads, so that the
+// order of the sum is fixed.
+template <typename real>
+__global__ void __launch_bounds__(32) accumulate_metrics(const real* __restrict__ loss, const int* __restrict__ predictions,
+                                                         const int* __restrict__ counts, const int* __restrict__ labels,
+                                                         int batch, int n_neurons, double* totals) {
+    double sum = 0;
+    int correct = 0, silent = 0;
+    for (int b = threadIdx.x; b < batch; b += 32) {
+        sum += loss[b];
+        correct += predictions[b] == labels[b];
+        silent += counts[(size_t)b * n_neurons + labels[b]] == 0;
+    }
+    sum = warp_sum(sum);
+    correct = warp_sum(correct);
+    silent = warp_sum(silent);
+    if (threadIdx.x == 0) {
+        totals[0] += batch;
+        totals[1] += sum;
+        totals[2] += correct;
+        totals[3] += silent;
+    }
+}
