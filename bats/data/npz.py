@@ -15,25 +15,21 @@ def read_npz(path):
     Other keys in the file are left alone. Pickled objects are refused. Raises ValueError naming the file and the key,
     or OSError if the file cannot be opened.
     """
-    with open(path, "rb"):  # so that a missing or unreadable file keeps its own OSError
-        pass
-    try:
-        file = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path}: expected a NumPy .npz file, received a damaged or different file: {error}"
-        ) from error
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError(
-            f"{path}: expected a .npz file with {', '.join(KEYS)}, received a single array {list(file.shape)}"
-        )
-    with file:
+    with open(path, "rb") as raw:  # opened here so that a missing file keeps its OSError and a damaged one is closed
+        try:
+            file = np.load(raw, allow_pickle=False)
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path}: expected a NumPy .npz file, received a damaged or different file: {error}"
+            ) from error
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            wanted = f"expected a .npz file with {', '.join(KEYS)}"
+            raise ValueError(f"{path}: {wanted}, received a single array {list(file.shape)}")
         missing = [key for key in KEYS if key not in file.files]
         if missing:
             present = ", ".join(sorted(file.files)) or "nothing"
-            raise ValueError(
-                f"{path}: expected the keys {', '.join(KEYS)}; missing {', '.join(missing)}, present {present}"
-            )
+            wanted = f"expected the keys {', '.join(KEYS)}"
+            raise ValueError(f"{path}: {wanted}; missing {', '.join(missing)}, present {present}")
         return {key: _member(file, key, path) for key in KEYS}
 
 
