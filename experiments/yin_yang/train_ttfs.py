@@ -24,7 +24,7 @@ TAU_S = 1.0  # seconds; only ratios to it matter
 T_MAX = 10.0
 THETA = 1.0
 EPOCHS = 30
-SLOPE_FLOOR = 0.1  # without it the gradient of a grazing spike, about once in 20 epochs, makes weights infinite
+SLOPE_FLOOR = 0.1  # bounds the gradient of grazing spikes: fewer dips between epochs than with 0, the exact gradient
 N_HIDDEN = 120
 SEED_TRAIN, SEED_TEST = 1, 2
 

@@ -32,6 +32,7 @@ class ExperimentsTest(unittest.TestCase):
     def start(self, script, *options):
         command = [sys.executable, "-u", str(script), "--device", "cpu", *map(str, options)]
         environment = {**os.environ, "BATS_OFFLINE": "1", "BATS_DATA": str(self.out), "PYTHONPATH": ""}
+        environment["NUMBA_NUM_THREADS"] = "1"  # several scripts at once on few cores: threads would wait for each other
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env=environment, cwd=self.out, **pipes)
 
