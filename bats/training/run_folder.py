@@ -33,9 +33,10 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "output_metrics").mkdir(exist_ok=True)
             (self.path / "best_model").mkdir(exist_ok=True)
-            with atomic_file(self.path / ".writable") as probe:
-                probe.write(b"probe")
-            (self.path / ".writable").unlink()
+            probe = self.path / f".writable-{os.getpid()}"
+            with atomic_file(probe) as file:
+                file.write(b"probe")
+            probe.unlink()
         except OSError as error:
             reason = error.strerror or error
             raise OSError(error.errno, f"results cannot be written to {self.path}: {reason}; choose another folder with --out") from error
