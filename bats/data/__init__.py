@@ -1,0 +1,37 @@
+"""Data sets: finding, downloading and reading them, and tasks generated on the fly."""
+
+from bats.data.catalogue import IMAGE_DATASETS, ImageDatasetEntry, RemoteFile
+from bats.data.download import DownloadError, fetch, sha256_of
+from bats.data.embedded import embedded_images
+from bats.data.idx import read_idx
+from bats.data.images import ImageDataset, find_images, read_images
+from bats.data.load import download_images, load_images
+from bats.data.locate import cache_folder, download_folder, locate, search_folders
+from bats.data.mnist import load_mnist
+from bats.data.npz import read_npz
+from bats.data.yin_yang import yin_yang, yin_yang_class, yin_yang_points
+
+__all__ = [
+    "IMAGE_DATASETS",
+    "DownloadError",
+    "ImageDataset",
+    "ImageDatasetEntry",
+    "RemoteFile",
+    "cache_folder",
+    "download_folder",
+    "download_images",
+    "embedded_images",
+    "fetch",
+    "find_images",
+    "load_images",
+    "load_mnist",
+    "locate",
+    "read_idx",
+    "read_images",
+    "read_npz",
+    "search_folders",
+    "sha256_of",
+    "yin_yang",
+    "yin_yang_class",
+    "yin_yang_points",
+]
