@@ -1,0 +1,170 @@
+"""A study from its command line to its summary table: the part that every experiment script shares."""
+
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bats.device import CudaUnavailable
+from bats.training import command_line, plots, summary
+from bats.training.atomic import atomic_file, write_text
+from bats.training.batches import split_validation
+from bats.training.evaluation import confusion, copy_weights, evaluate_readout, sample_spikes
+from bats.training.failures import TrainingFailure, TrainingWarning
+from bats.training.run_folder import RunFolder, describe_environment
+from bats.training.trainer import Trainer
+
+
+@dataclass
+class Task:
+    """The data of a study. `make_source(part)` gives the source of the samples `part` (indices) of the training set."""
+
+    dataset: dict  # what identifies the data in a result: name, sha256, ...
+    n_train: int
+    make_source: Callable
+    test_source: object
+    class_names: list
+    default_epochs: int
+
+    @property
+    def description(self):
+        kind = {None: "", True: ", embedded subset", False: ", full set"}[self.dataset.get("is_subset")]
+        return f"{self.dataset['name']}{kind}: {self.n_train} training, {len(self.test_source)} test samples"
+
+
+@dataclass
+class Readout:
+    """Another network and loss to evaluate the trained weights with (cross studies); max_simulation in seconds."""
+
+    name: str
+    network: object
+    loss: object
+    max_simulation: float
+
+
+@dataclass
+class Study:
+    """What is trained. `name` is the folder under results/; max_simulation in seconds."""
+
+    name: str
+    network: object
+    loss: object
+    optimizer: object
+    task: Task
+    max_simulation: float
+    schedule: object = None
+    readout: Readout | None = None
+    settings: dict = field(default_factory=dict)
+
+
+def run(make_study, arguments):
+    """Trains, evaluates, writes the run folder and prints the summary table, which it returns as a dictionary.
+
+    `make_study()` builds the Study. Wrong options, data or folders end the program with status 2 and a message; Ctrl-C
+    with status 130 and the command that resumes the run; a failure on the way (full disk, weights not finite) with 1.
+    """
+    try:
+        study = make_study()
+        trainer, sources = _prepare(study, arguments)
+    except (ValueError, OSError, CudaUnavailable) as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{study.name}: {study.task.description} | {study.network.device} | {trainer.run_folder}", flush=True)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always", TrainingWarning)
+        try:
+            trainer.fit(sources["train"], study.task.test_source, arguments.epochs, sources.get("validation"))
+        except (OSError, FloatingPointError, TrainingFailure) as error:
+            print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+            sys.exit(1)
+    if trainer.interrupted:
+        command = ["python", sys.argv[0], "--resume", str(trainer.run_folder)]
+        print("Go on with:", shlex.join(command))
+        sys.exit(130)
+    return _report(study, trainer, arguments)
+
+
+def _show_warning(message, category, *_, **__):
+    print(f"warning: {message}" if category is TrainingWarning else f"{category.__name__}: {message}", file=sys.stderr)
+
+
+def _prepare(study, arguments):
+    task = study.task
+    if arguments.epochs is None:
+        arguments.epochs = task.default_epochs
+        if task.dataset.get("is_subset"):
+            print(f"{arguments.epochs} epochs, the default on the embedded subset (--epochs N for another number)")
+    n_train = task.n_train if arguments.max_train is None else arguments.max_train
+    if n_train > task.n_train:
+        raise ValueError(f"--max-train: expected at most the {task.n_train} training samples of the set, received {n_train}")
+    parts = dict(zip(("train", "validation"), split_validation(n_train, arguments.validation, arguments.seed), strict=True))
+    sources = {name: task.make_source(part) for name, part in parts.items() if len(part)}
+    stored = {name: value for name, value in vars(arguments).items() if name not in ("resume", "out", "no_progress")}
+    config = {
+        "experiment": study.name,
+        "arguments": {**stored, "device": study.network.device},
+        "dataset": {**task.dataset, "trained_on": len(parts["train"]), "held_out": len(parts["validation"])},
+        **study.settings,
+    }
+    if arguments.resume is not None:
+        folder = RunFolder(Path(arguments.resume).parent)
+    else:
+        folder = RunFolder.create(command_line.results_root(arguments.out), study.name, arguments.seed)
+    trainer = Trainer(
+        study.network, study.loss, study.optimizer, batch_size=arguments.batch_size,
+        max_simulation=study.max_simulation, seed=arguments.seed, run_folder=folder, schedule=study.schedule,
+        selection=command_line.selection(arguments), on_failure=arguments.on_failure,
+        progress=not arguments.no_progress, config=config,
+    )  # fmt: skip
+    environment = describe_environment(study.network)
+    if arguments.resume is not None:
+        trainer.resume(arguments.resume)
+        environment = _add_resumption(folder, environment)
+        print(f"Resumed at epoch {trainer.epoch + 1}, sample {trainer.position}.")
+    folder.write_start(config, environment)
+    return trainer, sources
+
+
+def _add_resumption(folder, environment):
+    """The environment of the first start, with those of later ones in a list."""
+    try:
+        first = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return environment
+    return {**first, "resumed": [*first.get("resumed", []), environment]}
+
+
+def _report(study, trainer, arguments):
+    task, folder = study.task, trainer.run_folder
+    trainer.restore_selected()
+    readout = study.readout or Readout(None, study.network, study.loss, study.max_simulation)
+    if readout.network is not study.network:
+        copy_weights(study.network, readout.network)
+    metrics = evaluate_readout(readout.network, readout.loss, task.test_source, arguments.batch_size, readout.max_simulation)
+    labels = np.asarray(task.test_source.labels)
+    accuracy = f"{100 * metrics['accuracy']:.2f} %"
+    names = [str(name) for name in task.class_names]
+    matrix = confusion(labels, metrics["predictions"], len(names))
+    columns = [*names, "silent"][: matrix.shape[1]]
+    rows = [
+        ",".join(("label", *columns)),
+        *(",".join(map(str, (name, *row))) for name, row in zip(names, matrix, strict=True)),
+    ]
+    write_text(folder.path / "confusion_matrix.csv", "\n".join(rows) + "\n")
+    plots.confusion_matrix(matrix, columns, f"Test accuracy {accuracy}, {len(labels)} samples", folder.path / "confusion_matrix.png")
+    trains, prediction = sample_spikes(readout.network, readout.loss, task.test_source, 0, readout.max_simulation)
+    predicted = "silent" if prediction < 0 else names[prediction]
+    title = f"{study.name}: test sample 0, label {names[labels[0]]}, prediction {predicted}"
+    plots.spike_raster(trains, title, folder.path / "raster.png", names)
+    with atomic_file(folder.path / "predictions.npz") as file:
+        np.savez(file, labels=labels, predictions=metrics["predictions"])
+    result = summary.summarise(trainer, metrics, task.description, readout.name)
+    summary.write(result, folder)
+    print(summary.table(result))
+    return result
