@@ -42,7 +42,7 @@ class Step:
         self._errors = xp.zeros((batch_size, output.max_n_spike, output.n_neurons), dtype=network.dtype)
         self._predictions = xp.zeros(batch_size, dtype=np.int32)
         self._totals = xp.zeros(4, dtype=np.float64)
-        self._order = xp.zeros(batch_size, dtype=np.int32)
+        self._order = xp.zeros(max(batch_size, len(self.source)), dtype=np.int32)
         self._cursor = xp.zeros(1, dtype=np.int64)
         self._batch = self._remaining = 0
         if graph not in (True, False, "auto"):

@@ -13,10 +13,11 @@ class Mirror:
     cut            {path: number of bytes after which the connection is dropped}, used up by one request each.
     status         {path: [codes to answer before the file is served]}.
     shifted        answer a Range request with a Content-Range that begins elsewhere.
+    no_length      do not announce the length of a body; its end is the end of the connection.
     """
 
-    def __init__(self, files, ignore_range=False, cut=None, status=None, shifted=False):
-        self.files, self.ignore_range, self.shifted = files, ignore_range, shifted
+    def __init__(self, files, ignore_range=False, cut=None, status=None, shifted=False, no_length=False):
+        self.files, self.ignore_range, self.shifted, self.no_length = files, ignore_range, shifted, no_length
         self.cut, self.status, self.requests = dict(cut or {}), {k: list(v) for k, v in (status or {}).items()}, []
 
     def url(self, path):
@@ -63,7 +64,8 @@ class Mirror:
         else:
             handler.send_response(200)
         body = content[start:]
-        handler.send_header("Content-Length", str(len(body)))
+        if not self.no_length:
+            handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         if path in self.cut:
             handler.wfile.write(body[: self.cut.pop(path)])

@@ -55,6 +55,7 @@ class TestLocate(DataCase):
 
     def test_download_goes_to_the_first_folder_that_can_be_written(self):
         blocked = self.put("blocked", b"a file where a folder should be")
+        blocked.chmod(0o755)
         good = self.folder / "new" / "folder"
         with mock.patch.dict(os.environ, {"BATS_DATA": f"{blocked}{os.pathsep}{good}"}):
             self.assertEqual(download_folder(), good)
