@@ -31,6 +31,13 @@ def build(seed, max_n_spike=1):
     return bats.Network(layers, device="cpu", dtype="float32", seed=seed)
 
 
+def count(made, calls):
+    """Notes a batch; presses Ctrl-C at number `calls`."""
+    made.append(1)
+    if len(made) == calls:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 class NetworkTest(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -69,15 +76,17 @@ class NetworkTest(unittest.TestCase):
                 folder = self.folder / str(calls)
                 stopped = self.trainer(folder=folder)
                 made = []
-                forward = step.Step._forward
 
-                def counted(self, *arguments, made=made, forward=forward, calls=calls, **options):
-                    made.append(1)
-                    if len(made) == calls:
-                        os.kill(os.getpid(), signal.SIGINT)
-                    return forward(self, *arguments, **options)
+                class Counted(step.Step):
+                    def train(self, indices, made=made, calls=calls):
+                        super().train(indices)
+                        count(made, calls)
 
-                with mock.patch.object(step.Step, "_forward", counted), redirect_stdout(StringIO()):
+                    def evaluate(self, indices, made=made, calls=calls):
+                        super().evaluate(indices)
+                        count(made, calls)
+
+                with mock.patch("bats.step.Step", Counted), redirect_stdout(StringIO()):
                     stopped.fit(self.train, self.test, 3)
                 self.assertTrue(stopped.interrupted)
                 resumed = self.trainer(folder=folder, weights_seed=99)
