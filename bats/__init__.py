@@ -10,6 +10,16 @@ from bats.losses import SpikeCountClassLoss, SpikeCountLoss, SpikeTimeLoss, TTFS
 from bats.network import Network
 from bats.optimizers import AdamOptimizer, GradientDescentOptimizer, NAdamOptimizer
 
+
+def __getattr__(name):
+    """bats.Trainer is imported when it is first used: it draws plots, and matplotlib takes a while."""
+    if name == "Trainer":
+        from bats.training import Trainer
+
+        return Trainer
+    raise AttributeError(f"module 'bats' has no attribute {name!r}")
+
+
 __all__ = [
     "AdamOptimizer",
     "GradientDescentOptimizer",
@@ -21,6 +31,7 @@ __all__ = [
     "SpikeCountLoss",
     "SpikeTimeLoss",
     "TTFSSoftmaxCrossEntropy",
+    "Trainer",
     "__version__",
     "device",
     "initializers",

@@ -1,9 +1,8 @@
 """CPU twin of cuda/lif/presynaptic_errors.cu: dL/dt of the spikes that a dense layer received."""
 
-import numpy as np
 from numba import njit, prange
 
-from bats.cpu.time_grid import factor, origin_of
+from bats.cpu.time_grid import factor, move, origin_of
 
 
 @njit(cache=True, fastmath={"contract", "reassoc"})
@@ -24,7 +23,10 @@ def _one(event_times, event_positions, event_neurons, n_events, factors, weights
     for e in range(n_events - 1, -1, -1):
         t = event_times[e]
         while s >= 0 and out_times[s] > t:
-            origin = _move(p, q, origin, origin_of(out_times[s], length), length, tau)
+            moved = origin_of(out_times[s], length)
+            if moved != origin:
+                move(p, q, moved - origin, length, tau)
+                origin = moved
             y = 1 / factor(out_times[s], origin, length, tau)
             i = out_neurons[s]
             p[i] += gains[out_positions[s]] * y
@@ -33,19 +35,12 @@ def _one(event_times, event_positions, event_neurons, n_events, factors, weights
         if s == n_out - 1:  # no later spike: this event changed nothing
             errors[event_positions[e]] = 0
             continue
-        origin = _move(p, q, origin, origin_of(t, length), length, tau)
+        moved = origin_of(t, length)
+        if moved != origin:
+            move(p, q, moved - origin, length, tau)
+            origin = moved
         e_factor = factors[e]
         errors[event_positions[e]] = e_factor * _dot(weights[event_neurons[e]], p, q, e_factor) / tau
-
-
-@njit(cache=True)
-def _move(p, q, origin, moved, length, tau):
-    if moved != origin:
-        decay = np.exp((moved - origin) * length / tau)
-        for i in range(p.shape[0]):
-            p[i] *= decay
-            q[i] *= decay * decay
-    return moved
 
 
 @njit(cache=True, parallel=True)

@@ -1,17 +1,18 @@
 """CPU twin of cuda/events/sort_events.cu: spike trains to event lists, a radix sort per sample.
 
-The bits of non-negative floats ascend with their values, so the times are sorted as unsigned integers, 11 bits at a time
+The bits of non-negative floats ascend with their values, so the times are sorted as unsigned integers, 8 bits at a time
 from the lowest; each pass is stable, which keeps spikes of equal time in the order of their neurons.
 """
 
 from numba import njit, prange
 
-DIGITS = 2048
+BITS = 8
+DIGITS = 1 << BITS
 
 
 @njit(cache=True)
 def _pass(keys, positions, n, shift, start, out_keys, out_positions):
-    """One counting sort by 11 bits; False if all keys have them in common (nothing was moved then)."""
+    """One counting sort by 8 bits; False if all keys have them in common (nothing was moved then)."""
     start[:] = 0
     mask = DIGITS - 1
     for e in range(n):
@@ -44,14 +45,14 @@ def _sort_one(trains, train_counts, keys, neurons, positions, other_keys, other_
     in_place = True  # the list stands in keys, positions (True) or in the other arrays
     if total > 1:
         shift = keys[0] ^ keys[0]
-        for _ in range((keys.itemsize * 8 + 10) // 11):
+        for _ in range(keys.itemsize * 8 // BITS):
             if in_place:
                 moved = _pass(keys, positions, total, shift, start, other_keys, other_positions)
             else:
                 moved = _pass(other_keys, other_positions, total, shift, start, keys, positions)
             if moved:
                 in_place = not in_place
-            shift += keys.dtype.type(11)
+            shift += keys.dtype.type(BITS)
     for e in range(total):
         if not in_place:
             keys[e] = other_keys[e]
@@ -64,7 +65,7 @@ def _sort_one(trains, train_counts, keys, neurons, positions, other_keys, other_
 def sort_events(trains, train_counts, keys, neurons, positions, counts, other_keys, other_positions, start):
     """trains [B, K, N], train_counts [B, N] -> event list sorted by time, then neuron, then slot.
 
-    Times are passed as unsigned integers of their bits. other_keys, other_positions [B, E] and start [B, 2048] are scratch.
+    Times are passed as unsigned integers of their bits. other_keys, other_positions [B, E] and start [B, 256] are scratch.
     """
     for b in prange(trains.shape[0]):
         counts[b] = _sort_one(

@@ -7,7 +7,7 @@ a byte per neuron that says whether it fires before the next event; only those n
 import numpy as np
 from numba import njit, prange
 
-from bats.cpu.time_grid import factor, origin_of
+from bats.cpu.time_grid import factor, move, origin_of
 
 
 @njit(cache=True, inline="always")
@@ -22,7 +22,7 @@ def crosses(a, b, c, y_high, y_low):
     return (b * b - (two_a + two_a) * c > 0) & (closes_above | ((b < two_a * y_high) & (b > two_a * y_low)))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times, counts, slopes, status):
     """Emits the spikes of neuron i between two events, in order."""
     n_slots = times.shape[0]
@@ -68,13 +68,6 @@ def _accumulate_and_test(a, b, row, e, c, y_high, y_low, found):
 
 
 @njit(cache=True)
-def _move(a, b, decay):
-    for i in range(a.shape[0]):
-        b[i] *= decay
-        a[i] *= decay * decay
-
-
-@njit(cache=True)
 def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, length, t_max, a, b, found, found_words,
               times, counts, slopes, status):  # fmt: skip
     n_post = counts.shape[0]
@@ -92,7 +85,7 @@ def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, leng
         if not t < t_max:
             break
         if next_origin != origin:
-            _move(a, b, np.exp((origin - next_origin) * length / tau))
+            move(b, a, origin - next_origin, length, tau)
             origin = next_origin
         row = weights[event_neurons[e]]
         if e + 1 < n_events:

@@ -20,3 +20,15 @@ def origin_of(t, length):
 def factor(t, origin, length, tau):
     """E = e^{(t - c L) / tau}."""
     return np.exp((t - origin * length) / tau)
+
+
+@njit(cache=True)
+def move(single, double, n_lengths, length, tau):
+    """Sums over neurons that decay with tau (single) and tau_s (double), moved by n_lengths origins.
+
+    A loop, not an array expression: Numba makes every pass through a function that holds one several times slower.
+    """
+    decay = np.exp(n_lengths * length / tau)
+    for i in range(single.shape[0]):
+        single[i] *= decay
+        double[i] *= decay * decay

@@ -66,7 +66,7 @@ def _run(dtype):
     ops.presynaptic_errors(events, factors, weights, out_events, gains, neuron, trains, pair[:2])
     gradient = np.zeros_like(weights)
     scratch = ops.gradient_scratch(np, 1, 2, 2, dtype)
-    ops.weight_gradient(events, factors, times, counts, gains, neuron, gradient, scratch)
+    ops.weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch)
     schedule = np.array([0.1, 0.0, 1.0, 1.0])
     ops.tick(schedule, 0.9, 0.999, dtype)
     ops.adam(gradient, gradient.copy(), gradient.copy(), schedule, 0.9, 0.999, 1e-8, gradient.copy())

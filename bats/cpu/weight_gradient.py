@@ -1,83 +1,21 @@
 """CPU twin of cuda/lif/weight_gradient.cu: dL/dw of a dense layer, summed over the batch in a fixed order.
 
-For a (sample, post-neuron) pair the spikes cut the events into segments; within one, dL/dw is E^2 Q - E P with constants
-P = sum g_k / E_k, Q = sum g_k / E_k^2 over the later spikes (docs/theory.md, section 3).
+Walking the events of a sample backwards, event j adds E_j^2 Q_i - E_j P_i to dL/dw_ij, where P_i = sum g_k / E_k and
+Q_i = sum g_k / E_k^2 run over the spikes of neuron i that came later (docs/theory.md, section 3). A work item owns a tile of
+neurons, whose P and Q stay in the nearest cache, and a group of samples; the inner loop over the tile is vectorised.
 """
 
-import numpy as np
 from numba import njit, prange
 
-from bats.cpu.time_grid import factor, origin_of
+from bats.cpu.time_grid import factor, move, origin_of
 
-TILE = 16  # post-neurons accumulated together, then written as one stretch of a row
-
-
-@njit(cache=True)
-def _first_at_or_after(times, n, t):
-    """Number of the first n (ascending) times that are < t; without branches to mispredict."""
-    low = 0
-    while n > 0:
-        half = (n + 1) >> 1
-        low += half if times[low + half - 1] < t else 0
-        n -= half
-    return low
+TILE = 128  # neurons of a work item, at most
 
 
-@njit(cache=True, fastmath={"contract"})
-def _add_segment(total, neurons, factors, low, high, p, q):
-    for e in range(low, high):
-        total[neurons[e]] += factors[e] * (factors[e] * q - p)
-
-
-@njit(cache=True)
-def _add_pair(total, event_times, event_neurons, factors, n_events, i, times, gains, count, length, tau):
-    """One origin only: every time is below L."""
-    p = tau - tau
-    q = tau - tau
-    high = _first_at_or_after(event_times, n_events, times[count - 1, i])
-    for k in range(count - 1, -1, -1):
-        low = _first_at_or_after(event_times, high, times[k - 1, i]) if k > 0 else 0
-        y = np.exp(-times[k, i] / tau)
-        p += gains[k, i] * y
-        q += gains[k, i] * y * y
-        _add_segment(total, event_neurons, factors, low, high, p, q)
-        high = low
-
-
-@njit(cache=True)
-def _add_long_pair(total, event_times, event_neurons, factors, n_events, i, times, gains, count, length, tau):
-    """Any duration: P and Q move from origin to origin, backwards in time."""
-    p = tau - tau
-    q = tau - tau
-    origin = origin_of(times[count - 1, i], length)
-    high = _first_at_or_after(event_times, n_events, times[count - 1, i])
-    for k in range(count - 1, -1, -1):
-        low = _first_at_or_after(event_times, high, times[k - 1, i]) if k > 0 else 0
-        p, q, origin = _moved(p, q, origin, origin_of(times[k, i], length), length, tau)
-        y = 1 / factor(times[k, i], origin, length, tau)
-        p += gains[k, i] * y
-        q += gains[k, i] * y * y
-        while high > low:  # the events of one origin at a time
-            p, q, origin = _moved(p, q, origin, origin_of(event_times[high - 1], length), length, tau)
-            start = high - 1
-            while start > low and origin_of(event_times[start - 1], length) == origin:
-                start -= 1
-            _add_segment(total, event_neurons, factors, start, high, p, q)
-            high = start
-
-
-@njit(cache=True, inline="always")
-def _moved(p, q, origin, moved, length, tau):
-    decay = np.exp((moved - origin) * length / tau)
-    return p * decay, q * decay * decay, moved
-
-
-@njit(cache=True)
-def _add_any_pair(total, event_times, event_neurons, factors, n_events, i, times, gains, count, length, tau):
-    if max(times[count - 1, i], event_times[n_events - 1]) < length:
-        _add_pair(total, event_times, event_neurons, factors, n_events, i, times, gains, count, length, tau)
-    else:
-        _add_long_pair(total, event_times, event_neurons, factors, n_events, i, times, gains, count, length, tau)
+def tile_width(n_post):
+    """Neurons of a work item: an even number of items of equal width, a multiple of 8."""
+    items = 2 * -(-n_post // (2 * TILE))
+    return 8 * -(-n_post // (8 * items))
 
 
 @njit(cache=True, parallel=True)
@@ -89,24 +27,70 @@ def event_factors(event_times, event_counts, length, tau, factors):
             factors[b, e] = factor(t, origin_of(t, length), length, tau)
 
 
-@njit(cache=True, parallel=True)
-def weight_gradient(event_times, event_neurons, event_counts, factors, times, counts, gains, length, tau, scale, total, gradient):
-    """Events and factors [B, E]; times, gains [B, K, n_post], counts [B, n_post] -> gradient [n_pre, n_post] * scale.
+@njit(cache=True, fastmath={"contract"})
+def _add_row(row, p, q, e):
+    for i in range(row.shape[0]):
+        row[i] += e * (e * q[i] - p[i])
 
-    event_neurons as unsigned integers (no index is counted from the end); total [n_post rounded up to TILE, n_pre] is scratch.
+
+@njit(cache=True)
+def _add_sample(event_times, event_neurons, n_events, factors, out_times, out_neurons, out_positions, n_out, gains,
+                length, tau, scale, low, p, q, total):  # fmt: skip
+    """total [n_pre, tile] += the sample's part for the neurons low ... low + tile - 1."""
+    tile = p.shape[0]
+    p[:] = 0
+    q[:] = 0
+    s = n_out - 1
+    origin = tau - tau
+    none_yet = True
+    for e in range(n_events - 1, -1, -1):
+        t = event_times[e]
+        while s >= 0 and out_times[s] > t:
+            i = out_neurons[s] - low
+            if i >= 0 and i < tile:
+                moved = origin_of(out_times[s], length)
+                if moved != origin and not none_yet:
+                    move(p, q, moved - origin, length, tau)
+                origin = moved
+                none_yet = False
+                y = 1 / factor(out_times[s], origin, length, tau)
+                gain = gains[out_positions[s]] * scale * y
+                p[i] += gain
+                q[i] += gain * y
+            s -= 1
+        if none_yet:
+            continue
+        moved = origin_of(t, length)
+        if moved != origin:
+            move(p, q, moved - origin, length, tau)
+            origin = moved
+        _add_row(total[event_neurons[e], low : low + tile], p, q, factors[e])
+
+
+@njit(cache=True, parallel=True)
+def weight_gradient(event_times, event_neurons, event_counts, factors, out_times, out_neurons, out_positions, out_counts, gains,
+                    length, tau, scale, width, p, q, partial, gradient):  # fmt: skip
+    """Input events and factors [B, E], output events [B, F], gains [B, K * n_post] -> gradient [n_pre, n_post] * scale.
+
+    width: neurons of a work item; p, q [work items, width] are scratch; partial [groups, n_pre, n_post] holds the sums of the
+    groups of samples (of none if there is one group only).
     """
     n_pre, n_post = gradient.shape
-    for tile in prange((n_post + TILE - 1) // TILE):
-        first = tile * TILE
-        last = min(first + TILE, n_post)
-        total[first:last] = 0
-        for b in range(times.shape[0]):
-            for i in range(first, last):
-                if counts[b, i] > 0 and event_counts[b] > 0:
-                    _add_any_pair(
-                        total[i], event_times[b], event_neurons[b], factors[b], event_counts[b],
-                        i, times[b], gains[b], counts[b, i], length, tau,
-                    )  # fmt: skip
-        for j in range(n_pre):
-            for i in range(first, last):
-                gradient[j, i] = total[i, j] * scale
+    groups = max(1, partial.shape[0])
+    for item in prange((n_post + width - 1) // width * groups):
+        low = item // groups * width
+        group = item % groups
+        tile = min(width, n_post - low)
+        total = partial[group] if partial.shape[0] > 0 else gradient
+        total[:, low : low + tile] = 0
+        for b in range(group, event_times.shape[0], groups):
+            _add_sample(
+                event_times[b], event_neurons[b], event_counts[b], factors[b], out_times[b], out_neurons[b], out_positions[b],
+                out_counts[b], gains[b], length, tau, scale, low, p[item, :tile], q[item, :tile], total,
+            )  # fmt: skip
+    if partial.shape[0] > 0:
+        for j in prange(n_pre):
+            gradient[j] = partial[0, j]
+            for group in range(1, groups):
+                for i in range(n_post):
+                    gradient[j, i] += partial[group, j, i]

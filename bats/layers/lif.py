@@ -172,7 +172,7 @@ class LIFLayer(Layer):
             sums = None if space.forward is None else space.forward[:2]
             ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, sums)
         ops.weight_gradient(
-            events, factors, space.times, space.counts, gains, self.neuron, self.gradient, self._gradient_scratch
+            events, factors, space.times, space.counts, space.events, gains, self.neuron, self.gradient, self._gradient_scratch
         )
 
     def _event_factors(self, events):

@@ -12,13 +12,17 @@ INNER_GROUPS = 4  # groups of samples within a block
 POSTS = 2  # post-neurons of a block
 WANTED_BLOCKS = 132 * 3
 SHARED_BYTES = 48 * 1024
+CPU_ITEMS = 8  # pieces of work, at least, that threads share
 
 
 def scratch_for(xp, batch, n_pre, n_post, dtype):
     """What weight_gradient needs beside its arguments, as a dict of arrays; made once for batches of up to `batch`."""
     if xp is np:
-        rows = blocks(n_post, cpu.TILE) * cpu.TILE
-        return {"total": np.empty((rows, n_pre), dtype=dtype)}
+        width = cpu.tile_width(n_post)
+        tiles = blocks(n_post, width)
+        groups = min(batch, blocks(CPU_ITEMS, tiles)) if tiles < CPU_ITEMS else 1
+        sums = {name: np.empty((tiles * groups, width), dtype=dtype) for name in ("p", "q")}
+        return {**sums, "partial": np.empty((groups if groups > 1 else 0, n_pre, n_post), dtype=dtype)}
     posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, np.dtype(dtype).itemsize)
     n_rows = 0 if in_shared else outer * blocks(n_post, posts) * posts * inner
     return {
@@ -50,11 +54,11 @@ def event_factors(events, neuron, factors):
         )  # fmt: skip
 
 
-def weight_gradient(events, factors, times, counts, gains, neuron, gradient, scratch):
+def weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch):
     """gradient [n_pre, n_post] = 1/B sum over the batch of dL/dw.
 
     events: the layer's input, EventList of B samples; factors [B, E]: from event_factors; times, gains [B, K, n_post],
-    counts [B, n_post]: the layer's spikes and delta_k tau / z_k. scratch: from scratch_for(batch >= B).
+    counts [B, n_post]: the layer's spikes and delta_k tau / z_k; out_events: the same spikes sorted. scratch: from scratch_for(batch >= B).
     """
     batch, n_slots, n_post = times.shape
     dtype = times.dtype
@@ -70,8 +74,9 @@ def weight_gradient(events, factors, times, counts, gains, neuron, gradient, scr
     scale = dtype.type(1 / batch)
     if not is_cupy(times):
         cpu.weight_gradient(
-            events.times, events.neurons.view(np.uint32), events.counts, factors, times, counts, gains,
-            neuron.length, neuron.tau, scale, scratch["total"], gradient,
+            events.times, events.neurons, events.counts, factors, out_events.times, out_events.neurons, out_events.positions,
+            out_events.counts, gains.reshape(batch, -1), neuron.length, neuron.tau, scale, cpu.tile_width(n_post),
+            scratch["p"], scratch["q"], scratch["partial"], gradient,
         )  # fmt: skip
         return
     posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, dtype.itemsize)

@@ -17,11 +17,12 @@ def evaluate_step(step, batch_size, check=None, predictions=None):
     `check()` is called between batches; each batch's predictions (np.int32) are appended to the list `predictions`.
     """
     step.reset_metrics()
-    n_samples = len(step.source)
-    for start in range(0, n_samples, batch_size):
+    step.start(np.arange(len(step.source)))
+    while True:
         if check is not None:
             check()
-        step.evaluate(np.arange(start, min(start + batch_size, n_samples)))
+        if not step.evaluate_next(batch_size):
+            break
         if predictions is not None:
             predictions.append(np.array(step.predictions, dtype=np.int32))
     return step.metrics()

@@ -124,13 +124,13 @@ class Trainer:
             total=n_samples, initial=self.position, desc=f"epoch {self.epoch + 1}/{epochs}", unit=" samples",
             leave=False, disable=not (self.progress and _shows_bars()), dynamic_ncols=True,
         ) as bar:  # fmt: skip
+            step.start(order[self.position :])
             while self.position < n_samples:
                 guard.check()
-                indices = order[self.position : self.position + self.batch_size]
-                step.train(indices)
-                self.position += len(indices)
+                trained = step.train_next()
+                self.position += trained
                 self._elapsed = time.perf_counter() - started
-                bar.update(len(indices))
+                bar.update(trained)
                 if not bar.disable and time.perf_counter() > next_reading:
                     bar.set_postfix_str(_reading(step.metrics()), refresh=False)
                     next_reading = time.perf_counter() + _SECONDS_BETWEEN_READINGS

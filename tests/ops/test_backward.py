@@ -34,7 +34,7 @@ class Checks:
         scratch = ops.gradient_scratch(self.xp, batch, *weights.shape, dtype)
         for array in scratch.values():
             array.fill(np.nan)
-        ops.weight_gradient(events, factors, times, counts, gains, neuron, gradient, scratch)
+        ops.weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch)
         return to_numpy(gradient).T, by_neuron(pre_errors), int(to_numpy(status)[:, 0].sum())
 
     def check(self, case, tolerance=1e-9):

@@ -81,6 +81,21 @@ class Step:
         self.network, self.source, self.batch_size, self.optimizer = network, source, batch_size, optimizer
         self.reset_metrics()
 
+    def start(self, order):
+        self.order = np.asarray(order)
+
+    def train_next(self):
+        indices, self.order = self.order[: self.batch_size], self.order[self.batch_size :]
+        if len(indices):
+            self.train(indices)
+        return len(indices)
+
+    def evaluate_next(self, batch):
+        indices, self.order = self.order[:batch], self.order[batch:]
+        if len(indices):
+            self.evaluate(indices)
+        return len(indices)
+
     def train(self, indices):
         for layer in self.network.layers[1:]:
             target = np.float32(0)

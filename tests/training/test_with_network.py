@@ -3,7 +3,6 @@
 import os
 import signal
 import tempfile
-import unittest
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -19,16 +18,17 @@ from bats.sources import SpikeSamples
 from bats.training import Trainer
 from bats.training.evaluation import copy_weights, evaluate_readout, network_weights, sample_spikes
 from bats.training.history import WALL_TIMES
+from tests.devices import Cpu, Cuda
 
 T_MAX = 10.0
 
 
-def build(seed, max_n_spike=1):
+def build(device, seed, max_n_spike=1):
     layers = [bats.InputLayer(5, name="input")]
     for name, n_neurons, weights in (("hidden", 12, normal(0.9, 0.7)), ("output", 3, normal(0.5, 0.2))):
         layer = bats.LIFLayer(layers[-1], n_neurons, 1.0, 1.0, 1.0, weights, max_n_spike=max_n_spike, name=name, slope_floor=0.1)
         layers.append(layer)
-    return bats.Network(layers, device="cpu", dtype="float32", seed=seed)
+    return bats.Network(layers, device=device, dtype="float32", seed=seed)
 
 
 def count(made, calls):
@@ -38,7 +38,7 @@ def count(made, calls):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-class NetworkTest(unittest.TestCase):
+class Checks:
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -49,7 +49,7 @@ class NetworkTest(unittest.TestCase):
         self.addCleanup(patch.stop)
 
     def trainer(self, seed=0, folder=None, weights_seed=None):
-        network = build(seed if weights_seed is None else weights_seed)
+        network = build(self.device, seed if weights_seed is None else weights_seed)
         return Trainer(
             network, bats.TTFSSoftmaxCrossEntropy(tau=0.05), bats.NAdamOptimizer(0.005), batch_size=16,
             max_simulation=T_MAX, seed=seed, run_folder=folder, progress=False,
@@ -78,13 +78,15 @@ class NetworkTest(unittest.TestCase):
                 made = []
 
                 class Counted(step.Step):
-                    def train(self, indices, made=made, calls=calls):
-                        super().train(indices)
+                    def train_next(self, batch=None, made=made, calls=calls):
+                        trained = super().train_next(batch)
                         count(made, calls)
+                        return trained
 
-                    def evaluate(self, indices, made=made, calls=calls):
-                        super().evaluate(indices)
+                    def evaluate_next(self, batch=None, made=made, calls=calls):
+                        evaluated = super().evaluate_next(batch)
                         count(made, calls)
+                        return evaluated
 
                 with mock.patch("bats.step.Step", Counted), redirect_stdout(StringIO()):
                     stopped.fit(self.train, self.test, 3)
@@ -107,19 +109,23 @@ class NetworkTest(unittest.TestCase):
 
     def test_other_readout_with_its_own_limits(self):
         trainer = self.fitted()
-        judged = build(7, max_n_spike=20)
+        judged = build(self.device, 7, max_n_spike=20)
         copy_weights(trainer.network, judged)
         metrics = evaluate_readout(judged, bats.SpikeCountClassLoss(5, 1), self.test, 16, T_MAX)
         self.assertLessEqual(trainer.history[-1]["test_spikes_per_sample_output"], 3)
         self.assertGreater(metrics["layers"]["output"]["spikes_per_sample"], 3)
 
     def test_spikes_of_one_sample(self):
-        trains, prediction = sample_spikes(build(0), bats.TTFSSoftmaxCrossEntropy(0.05), self.test, 4, T_MAX)
+        trains, prediction = sample_spikes(build(self.device, 0), bats.TTFSSoftmaxCrossEntropy(0.05), self.test, 4, T_MAX)
         self.assertEqual([name for name, *_ in trains], ["input", "hidden", "output"])
         np.testing.assert_allclose(np.asarray(trains[0][1]), self.test.times[4], rtol=1e-6)
         _, times, counts = trains[-1]
         self.assertEqual(prediction, np.argmin(times[:, 0]) if counts.any() else -1)
 
 
-if __name__ == "__main__":
-    unittest.main()
+class OnCpu(Checks, Cpu):
+    pass
+
+
+class OnCuda(Checks, Cuda):
+    pass
