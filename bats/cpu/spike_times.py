@@ -11,15 +11,13 @@ from bats.cpu.time_grid import factor, move, origin_of
 
 
 @njit(cache=True, inline="always")
-def crosses(a, b, c, y_high, y_low):
-    """Does u reach theta while y falls from y_high to y_low? NaN in a or b never does.
+def crosses(a, b, four_c, y_low, twice_low, twice_high, c_over_low):
+    """Does u cross theta while y falls from y_high to y_low? NaN in a or b never does.
 
     The parabola b y - a y^2 must exceed c (touching it is no spike: the slope would be 0), and either u >= theta when the
-    interval closes, or the vertex lies inside.
+    interval closes, or the vertex lies inside. Written with 4 c, 2 y_low, 2 y_high and c / y_low, which neurons share.
     """
-    two_a = a + a
-    closes_above = y_low * (b - a * y_low) >= c
-    return (b * b - (two_a + two_a) * c > 0) & (closes_above | ((b < two_a * y_high) & (b > two_a * y_low)))
+    return (b * b - a * four_c > 0) & ((b - a * y_low >= c_over_low) | ((b < a * twice_high) & (b > a * twice_low)))
 
 
 @njit(cache=True, inline="always")
@@ -27,24 +25,28 @@ def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times
     """Emits the spikes of neuron i between two events, in order."""
     n_slots = times.shape[0]
     n = counts[i]
-    while crosses(a[i], b[i], c, y_high, y_low):
+    ai, bi = a[i], b[i]
+    two_c, two_a = c + c, ai + ai
+    twice_low = y_low + y_low
+    c_over_low = c / y_low
+    while crosses(ai, bi, two_c + two_c, y_low, twice_low, y_high + y_high, c_over_low):
         if n == n_slots:
             status[2] += 1  # overflow: it would fire once more than it can hold
-            b[i] = -np.inf
+            bi = -np.inf
             break
-        two_a = a[i] + a[i]
-        x = np.sqrt(b[i] * b[i] - (two_a + two_a) * c)
-        y = min(max((b[i] + x) / two_a, y_low), y_high)
+        x = np.sqrt(bi * bi - ai * (two_c + two_c))
+        y = min(max((bi + x) / two_a, y_low), y_high)
         t = min(max(t_origin - tau * np.log(y), t_last), t_next)
         times[n, i] = t
         slopes[n, i] = x * y
         n += 1
-        b[i] -= reset / y
+        bi -= reset / y
         y_high = y
         t_last = t
         if n_slots == 1:  # time to first spike: done by definition, nothing overflows
-            b[i] = -np.inf
+            bi = -np.inf
             break
+    b[i] = bi
     counts[i] = n
 
 
@@ -56,25 +58,32 @@ def _accumulate(a, b, row, e):
         b[i] += row[i] * e
 
 
-@njit(cache=True, fastmath={"contract"})
+@njit(cache=True, fastmath={"contract"}, error_model="numpy")
 def _accumulate_and_test(a, b, row, e, c, y_high, y_low, found):
     e2 = e * e
+    four_c = c + c + c + c
+    twice_low = y_low + y_low
+    twice_high = y_high + y_high
+    c_over_low = c / y_low
     for i in range(row.shape[0]):
         ai = a[i] + row[i] * e2
         bi = b[i] + row[i] * e
         a[i] = ai
         b[i] = bi
-        found[i] = crosses(ai, bi, c, y_high, y_low)
+        found[i] = crosses(ai, bi, four_c, y_low, twice_low, twice_high, c_over_low)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, length, t_max, a, b, found, found_words,
               times, counts, slopes, status):  # fmt: skip
-    n_post = counts.shape[0]
+    n_slots, n_post = times.shape
     a[:] = 0
     b[:] = 0
-    counts[:] = 0
-    times[:] = np.inf
+    for i in range(n_post):  # empties the slots that the previous run filled; all of them where its count makes no sense
+        n_filled = counts[i] if 0 <= counts[i] < n_slots else n_slots
+        for k in range(n_filled):
+            times[k, i] = np.inf
+        counts[i] = 0
     found[:] = 0
     origin = tau - tau  # zero, in the layer's type
     t_next = event_times[0]
@@ -121,7 +130,8 @@ def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset
 
     tau, c = theta / tau, reset = delta_theta / tau, length = L, t_max: scalars of the layer's type.
     a, b [B, n_post], found uint8 [B, n_post rounded up to 8], and the same memory as uint64 words: scratch.
-    slopes: du/dt at the spike. status per sample, added to: spikes, silent, overflowing, non-finite neurons.
+    slopes: du/dt at the spike. times and counts come as the last run left them: only the slots that it filled are emptied
+    (counts that are out of range empty everything). status per sample, added to: spikes, silent, overflowing, non-finite neurons.
     """
     for s in prange(event_times.shape[0]):
         _simulate(

@@ -28,14 +28,20 @@ def event_factors(event_times, event_counts, length, tau, factors):
 
 
 @njit(cache=True, fastmath={"contract"})
-def _add_row(row, p, q, e):
+def _contributions(p, q, e, value):
+    for i in range(value.shape[0]):
+        value[i] = e * (e * q[i] - p[i])
+
+
+@njit(cache=True)
+def _add(row, value):
     for i in range(row.shape[0]):
-        row[i] += e * (e * q[i] - p[i])
+        row[i] += value[i]
 
 
 @njit(cache=True)
 def _add_sample(event_times, event_neurons, n_events, factors, out_times, out_neurons, out_positions, n_out, gains,
-                length, tau, scale, low, p, q, total):  # fmt: skip
+                length, tau, scale, low, p, q, value, total):  # fmt: skip
     """total [n_pre, tile] += the sample's part for the neurons low ... low + tile - 1."""
     tile = p.shape[0]
     p[:] = 0
@@ -43,6 +49,7 @@ def _add_sample(event_times, event_neurons, n_events, factors, out_times, out_ne
     s = n_out - 1
     origin = tau - tau
     none_yet = True
+    t_value = -tau  # the time that value is for
     for e in range(n_events - 1, -1, -1):
         t = event_times[e]
         while s >= 0 and out_times[s] > t:
@@ -64,15 +71,18 @@ def _add_sample(event_times, event_neurons, n_events, factors, out_times, out_ne
         if moved != origin:
             move(p, q, moved - origin, length, tau)
             origin = moved
-        _add_row(total[event_neurons[e], low : low + tile], p, q, factors[e])
+        if t != t_value:  # events of one time share what they add
+            _contributions(p, q, factors[e], value)
+            t_value = t
+        _add(total[event_neurons[e], low : low + tile], value)
 
 
 @njit(cache=True, parallel=True)
 def weight_gradient(event_times, event_neurons, event_counts, factors, out_times, out_neurons, out_positions, out_counts, gains,
-                    length, tau, scale, width, p, q, partial, gradient):  # fmt: skip
+                    length, tau, scale, width, p, q, value, partial, gradient):  # fmt: skip
     """Input events and factors [B, E], output events [B, F], gains [B, K * n_post] -> gradient [n_pre, n_post] * scale.
 
-    width: neurons of a work item; p, q [work items, width] are scratch; partial [groups, n_pre, n_post] holds the sums of the
+    width: neurons of a work item; p, q, value [work items, width] are scratch; partial [groups, n_pre, n_post] holds the sums of the
     groups of samples (of none if there is one group only).
     """
     n_pre, n_post = gradient.shape
@@ -86,7 +96,8 @@ def weight_gradient(event_times, event_neurons, event_counts, factors, out_times
         for b in range(group, event_times.shape[0], groups):
             _add_sample(
                 event_times[b], event_neurons[b], event_counts[b], factors[b], out_times[b], out_neurons[b], out_positions[b],
-                out_counts[b], gains[b], length, tau, scale, low, p[item, :tile], q[item, :tile], total,
+                out_counts[b], gains[b], length, tau, scale, low, p[item, :tile], q[item, :tile], value[item, :tile],
+                total,
             )  # fmt: skip
     if partial.shape[0] > 0:
         for j in prange(n_pre):

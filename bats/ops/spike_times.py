@@ -22,6 +22,7 @@ def scratch_for(xp, batch, n_post, dtype):
 def spike_times(events, weights, neuron, t_max, times, counts, slopes, status, scratch=None, variant=None):
     """events: EventList of B samples; weights [n_pre, n_post]; neuron: Neuron; t_max seconds (inf allowed).
 
+    times and counts come as allocated (inf and 0) or as an earlier run left them; an out-of-range count empties a neuron's slots.
     Writes times [B, K, n_post] (inf-padded), counts [B, n_post] int32 and slopes [B, K, n_post] (du/dt at the spike, valid
     where a spike is), adds to status [B, 4] (spikes, silent, overflowing and non-finite neurons; int64, CUDA uint64).
     scratch: from scratch_for (CPU only). variant: "neuron", "warp" or None, which chooses (CUDA only).

@@ -21,7 +21,7 @@ def scratch_for(xp, batch, n_pre, n_post, dtype):
         width = cpu.tile_width(n_post)
         tiles = blocks(n_post, width)
         groups = min(batch, blocks(CPU_ITEMS, tiles)) if tiles < CPU_ITEMS else 1
-        sums = {name: np.empty((tiles * groups, width), dtype=dtype) for name in ("p", "q")}
+        sums = {name: np.empty((tiles * groups, width), dtype=dtype) for name in ("p", "q", "value")}
         return {**sums, "partial": np.empty((groups if groups > 1 else 0, n_pre, n_post), dtype=dtype)}
     posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, np.dtype(dtype).itemsize)
     n_rows = 0 if in_shared else outer * blocks(n_post, posts) * posts * inner
@@ -76,7 +76,7 @@ def weight_gradient(events, factors, times, counts, out_events, gains, neuron, g
         cpu.weight_gradient(
             events.times, events.neurons, events.counts, factors, out_events.times, out_events.neurons, out_events.positions,
             out_events.counts, gains.reshape(batch, -1), neuron.length, neuron.tau, scale, cpu.tile_width(n_post),
-            scratch["p"], scratch["q"], scratch["partial"], gradient,
+            scratch["p"], scratch["q"], scratch["value"], scratch["partial"], gradient,
         )  # fmt: skip
         return
     posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, dtype.itemsize)

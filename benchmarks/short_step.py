@@ -1,0 +1,41 @@
+"""A few small training steps on the GPU that reach every kernel, for compute-sanitizer (see gpu_tests.py)."""
+
+import environment  # noqa: F401
+import numpy as np
+
+import bats
+from bats.sources import LatencyImages, SpikeSamples
+from bats.step import Step
+
+
+def network(dtype, n_inputs, max_n_spike):
+    sizes = (("hidden", 70), ("second", 33), ("output", 5))
+    layers = [bats.LIFLayer(None, n, 0.1, 0.05, 0.05, max_n_spike=max_n_spike, name=name) for name, n in sizes]
+    return bats.Network([bats.InputLayer(n_inputs), *layers], device="cuda", dtype=dtype, seed=0)
+
+
+def main():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 60)
+    images = LatencyImages(rng.integers(0, 256, (60, 90)).astype(np.uint8), labels)
+    spikes = SpikeSamples(np.sort(rng.uniform(0, 3, (60, 40, 3)), axis=2), np.full((60, 40), 3), labels)
+    cases = (
+        (images, bats.SpikeCountClassLoss(5, 1), bats.AdamOptimizer(0.01), 6),
+        (images, bats.TTFSSoftmaxCrossEntropy(0.01), bats.NAdamOptimizer(0.01), 1),
+        (spikes, bats.SpikeCountClassLoss(5, 1), bats.GradientDescentOptimizer(0.01), 6),
+    )
+    for dtype in ("float32", "float64"):
+        for source, loss, optimizer, max_n_spike in cases:
+            step = Step(network(dtype, source.n_neurons, max_n_spike), loss, source, 17, 5.0, optimizer, graph=False)
+            step.start(rng.permutation(60))
+            while step.train_next():
+                pass
+            times, counts = step.network.output_spike_trains
+            bats.SpikeTimeLoss().compute_errors(times, counts, np.ones(counts.shape))
+            bats.SpikeCountLoss().compute_errors(times, counts, np.ones(counts.shape))
+            print(dtype, type(loss).__name__, step.metrics()["loss"])
+    print("short step done")
+
+
+if __name__ == "__main__":
+    main()
