@@ -85,7 +85,12 @@ class Optimizer:
         if self._schedule is None:
             self._schedule = xp.asarray(np.array([self._rate, 0, 1, 1], dtype=np.float64))
         for place, gradient in enumerate(gradients):
-            if gradient is None or place in self._arrays:
+            if gradient is None:
+                continue
+            if place in self._arrays:
+                kept = self._arrays[place]["delta"].dtype
+                if kept != gradient.dtype:
+                    raise TypeError(f"gradient {place}: expected dtype {kept}, as in earlier steps, received {gradient.dtype}")
                 continue
             template = gradient if gradient.flags.c_contiguous or gradient.flags.f_contiguous else xp.ascontiguousarray(gradient)
             self._arrays[place] = {name: xp.zeros_like(template) for name in ("delta", *self.moments)}

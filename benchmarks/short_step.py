@@ -20,13 +20,13 @@ def main():
     images = LatencyImages(rng.integers(0, 256, (60, 90)).astype(np.uint8), labels)
     spikes = SpikeSamples(np.sort(rng.uniform(0, 3, (60, 40, 3)), axis=2), np.full((60, 40), 3), labels)
     cases = (
-        (images, bats.SpikeCountClassLoss(5, 1), bats.AdamOptimizer(0.01), 6),
-        (images, bats.TTFSSoftmaxCrossEntropy(0.01), bats.NAdamOptimizer(0.01), 1),
-        (spikes, bats.SpikeCountClassLoss(5, 1), bats.GradientDescentOptimizer(0.01), 6),
+        (images, bats.SpikeCountClassLoss(5, 1), bats.AdamOptimizer, 6),
+        (images, bats.TTFSSoftmaxCrossEntropy(0.01), bats.NAdamOptimizer, 1),
+        (spikes, bats.SpikeCountClassLoss(5, 1), bats.GradientDescentOptimizer, 6),
     )
     for dtype in ("float32", "float64"):
         for source, loss, optimizer, max_n_spike in cases:
-            step = Step(network(dtype, source.n_neurons, max_n_spike), loss, source, 17, 5.0, optimizer, graph=False)
+            step = Step(network(dtype, source.n_neurons, max_n_spike), loss, source, 17, 5.0, optimizer(0.01), graph=False)
             step.start(rng.permutation(60))
             while step.train_next():
                 pass

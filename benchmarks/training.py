@@ -8,6 +8,7 @@ a user sees it: 60 000 images, order and metrics included. Memory is what the ru
 """
 
 import argparse
+import gc
 import statistics
 import time
 
@@ -62,6 +63,7 @@ def epoch(step, seed):
 
 
 def measure(job, batch, device, dtype, data, warm_up, steps):
+    gc.collect()  # networks of earlier rows hold each other in cycles
     model = JOBS[job]
     network = model.network(device, dtype, seed=0)
     clock = Clock(network)

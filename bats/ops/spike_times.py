@@ -8,6 +8,7 @@ from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
 
 WARP_VARIANT_BELOW = 64  # layers of fewer neurons take a warp per (sample, neuron)
+THREADS = 128  # neurons of a block in the other variant
 VARIANTS = ("neuron", "warp")
 
 
@@ -51,7 +52,7 @@ def spike_times(events, weights, neuron, t_max, times, counts, slopes, status, s
     outputs = (times, counts, slopes, status)
     if variant == "neuron":
         kernels.kernel("lif/spike_times", "spike_times_per_neuron", dtype)(
-            (blocks(n_post, 256), batch), (256,), inputs + parameters + outputs
+            (blocks(n_post, THREADS), batch), (THREADS,), inputs + parameters + outputs
         )
     elif variant == "warp":
         kernels.kernel("lif/spike_times", "spike_times_per_warp", dtype)(

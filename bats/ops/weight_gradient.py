@@ -1,17 +1,19 @@
 """Weight gradient of a dense layer: the batch mean, without an array of batch x post x pre (docs/theory.md, section 3)."""
 
+import functools
+
 import numpy as np
 
 from bats import kernels
 from bats.cpu import weight_gradient as cpu
-from bats.device import is_cupy
+from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
 
 MAX_OUTER_GROUPS = 16  # groups of samples whose sums go through global memory
-INNER_GROUPS = 4  # groups of samples within a block
+INNER_GROUPS = 8  # groups of samples within a block
 POSTS = 2  # post-neurons of a block
 WANTED_BLOCKS = 132 * 3
-SHARED_BYTES = 48 * 1024
+SHARED_BYTES = 96 * 1024  # of a block, where the device has as much
 CPU_ITEMS = 8  # pieces of work, at least, that threads share
 
 
@@ -31,9 +33,15 @@ def scratch_for(xp, batch, n_pre, n_post, dtype):
     }
 
 
+@functools.cache
+def _shared_limit():
+    device = array_module("cuda").cuda.Device()
+    return min(SHARED_BYTES, device.attributes["MaxSharedMemoryPerBlockOptin"])
+
+
 def _layout(batch, n_pre, n_post, itemsize):
     """Post-neurons per block, inner and outer groups of samples, whether the rows of a block fit shared memory."""
-    fitting = SHARED_BYTES // (n_pre * itemsize)  # rows
+    fitting = _shared_limit() // (n_pre * itemsize)  # rows
     posts = min(POSTS, fitting) or POSTS
     inner = min(INNER_GROUPS, fitting // posts) if fitting else 1
     outer = max(1, min(MAX_OUTER_GROUPS, blocks(batch, inner), WANTED_BLOCKS // blocks(n_post, posts)))
@@ -82,12 +90,16 @@ def weight_gradient(events, factors, times, counts, out_events, gains, neuron, g
     posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, dtype.itemsize)
     target = scratch["partial"] if outer > 1 else gradient
     n_warps = posts * inner
-    kernels.kernel("lif/weight_gradient", "weight_gradient", dtype)(
+    kernel = kernels.kernel("lif/weight_gradient", "weight_gradient", dtype)
+    shared = n_warps * n_pre * dtype.itemsize if in_shared else 0
+    if shared > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = shared
+    kernel(
         (blocks(n_post, posts), outer), (32 * n_warps,),
         (events.times, factors, events.neurons, events.counts, np.int32(events.times.shape[1]), np.int32(events.n_slots),
          times, gains, counts, np.int32(n_slots), np.int32(batch), np.int32(n_pre), np.int32(n_post),
          neuron.tau, neuron.length, scale, np.int32(posts), np.int32(in_shared), scratch["rows"], target),
-        shared_mem=n_warps * n_pre * dtype.itemsize if in_shared else 0,
+        shared_mem=shared,
     )  # fmt: skip
     if outer > 1:
         kernels.kernel("lif/weight_gradient", "add_groups", dtype)(

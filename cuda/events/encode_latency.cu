@@ -3,6 +3,16 @@
 // their index. No atomics, so the order is the same every time.
 #include "common/block.cuh"
 
+// Copies pixels first ... first + n - 1 into shared words, filled up with 0 (no spike); returns the number of words.
+__device__ __forceinline__ int load_piece(const unsigned char* image, int first, int n, unsigned* words) {
+    __syncthreads();
+    const int n_words = (n + 3) / 4;
+    unsigned char* pixels = reinterpret_cast<unsigned char*>(words);
+    for (int p = threadIdx.x; p < 4 * n_words; p += blockDim.x) pixels[p] = p < n ? image[first + p] : 0;
+    __syncthreads();
+    return n_words;
+}
+
 template <typename real>
 __global__ void __launch_bounds__(256) encode_latency(
         const unsigned char* __restrict__ images,  // [n, n_pixels]
@@ -13,35 +23,32 @@ __global__ void __launch_bounds__(256) encode_latency(
         int* __restrict__ neurons,                 // [B, capacity]
         int* __restrict__ counts) {                // [B]
     constexpr int PIECE = 4096;
-    __shared__ __align__(4) unsigned char pixels[PIECE];
+    __shared__ unsigned words[PIECE / 4];  // four pixels each
     const int b = blockIdx.x;              // b in [0, B)
-    const int value = 255 - threadIdx.x;   // thread 0 owns the brightest, the earliest
+    const unsigned value = 255 - threadIdx.x;  // thread 0 owns the brightest, the earliest
+    const unsigned wanted = value * 0x01010101u;
     const unsigned char* image = images + (size_t)indices[b] * n_pixels;
 
     int mine = 0;
     for (int first = 0; first < n_pixels; first += PIECE) {
-        const int n = min(PIECE, n_pixels - first);
-        __syncthreads();
-        for (int p = threadIdx.x; p < n; p += blockDim.x) pixels[p] = image[first + p];
-        __syncthreads();
-        for (int p = 0; p < n; ++p) mine += pixels[p] == value;
+        const int n_words = load_piece(image, first, min(PIECE, n_pixels - first), words);
+#pragma unroll 8
+        for (int w = 0; w < n_words; ++w) mine += __popc(__vcmpeq4(words[w], wanted));
     }
-    if (value == 0) mine = 0;
+    mine = value == 0 ? 0 : mine / 8;  // every equal pixel set 8 bits
     int total;
     size_t place = (size_t)b * capacity + block_exclusive_sum(mine, &total);
     const real latency = latencies[value];
     for (int first = 0; first < n_pixels; first += PIECE) {
         const int n = min(PIECE, n_pixels - first);
-        if (n_pixels > PIECE) {  // else the pixels are still in shared memory
-            __syncthreads();
-            for (int p = threadIdx.x; p < n; p += blockDim.x) pixels[p] = image[first + p];
-            __syncthreads();
-        }
+        const int n_words = n_pixels > PIECE ? load_piece(image, first, n, words) : (n + 3) / 4;
         if (mine == 0) continue;
-        for (int p = 0; p < n; ++p) {
-            if (pixels[p] == value) {
+#pragma unroll 4
+        for (int w = 0; w < n_words; ++w) {
+            // One bit per equal pixel, lowest first.
+            for (unsigned equal = __vcmpeq4(words[w], wanted) & 0x01010101u; equal; equal &= equal - 1) {
                 times[place] = latency;
-                neurons[place] = first + p;
+                neurons[place] = first + 4 * w + (__ffs(equal) - 1) / 8;
                 ++place;
             }
         }

@@ -70,9 +70,18 @@ __global__ void __launch_bounds__(1024) sort_events(
     int* list_ranks = fits ? shared_ranks : positions;  // neuron * n_slots + slot: what orders equal times
     for (int n = begin; n < end; ++n) {
         const int count = train_counts[b * n_neurons + n];
-        for (int k = 0; k < count; ++k, ++place) {
-            list_times[place] = trains[b * capacity + (size_t)k * n_neurons + n];
-            list_ranks[place] = n * n_slots + k;
+        constexpr int AHEAD = 4;
+        for (int first = 0; first < count; first += AHEAD) {
+            real t[AHEAD];
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) t[u] = trains[b * capacity + (size_t)min(first + u, count - 1) * n_neurons + n];
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) {
+                if (first + u >= count) break;
+                list_times[place] = t[u];
+                list_ranks[place] = n * n_slots + first + u;
+                ++place;
+            }
         }
     }
     __syncthreads();

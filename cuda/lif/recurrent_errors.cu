@@ -15,19 +15,29 @@ __global__ void __launch_bounds__(256) recurrent_errors(
     const size_t base = unit / n_neurons * n_slots * n_neurons + unit % n_neurons;
     real later = 0, t_later = 0;
     int bounded = 0;
-    for (int k = counts[unit] - 1; k >= 0; --k) {
-        const size_t spike = base + (size_t)k * n_neurons;
-        real slope = slopes[spike];
-        if (slope < slope_floor) {
-            slope = slope_floor;
-            ++bounded;
+    constexpr int AHEAD = 4;  // spikes loaded together: the recurrence then waits for memory once in four spikes
+    for (int last = counts[unit] - 1; last >= 0; last -= AHEAD) {
+        real slope[AHEAD], t[AHEAD], error[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            const size_t spike = base + (size_t)max(last - u, 0) * n_neurons;
+            slope[u] = slopes[spike];
+            t[u] = times[spike];
+            error[u] = errors[spike];
         }
-        const real t = times[spike];
-        if (later != 0) later *= exp((t - t_later) / tau);
-        const real delta = errors[spike] + later;
-        gains[spike] = delta * tau / slope;
-        later += delta * reset / slope;
-        t_later = t;
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            if (last - u < 0) break;
+            if (slope[u] < slope_floor) {
+                slope[u] = slope_floor;
+                ++bounded;
+            }
+            if (later != 0) later *= exp((t[u] - t_later) / tau);
+            const real delta = error[u] + later;
+            gains[base + (size_t)(last - u) * n_neurons] = delta * tau / slope[u];
+            later += delta * reset / slope[u];
+            t_later = t[u];
+        }
     }
     if (bounded) atomicAdd(&status[unit / n_neurons * 4], (unsigned long long)bounded);
 }

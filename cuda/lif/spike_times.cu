@@ -21,22 +21,36 @@ struct __align__(4 * sizeof(real)) Event {
 };
 
 template <typename real>
-__device__ __forceinline__ Event<real> make_event(const real* times, const int* neurons, int e, int n_events, real tau, real length,
-                                                  real t_max, real* origin, real* t, real* t_next) {
+__device__ __forceinline__ Event<real> make_event(real t, real t_next, real origin, int neuron, real tau, real length) {
     Event<real> event;
-    *t = times[e];
-    *t_next = e + 1 < n_events ? min(times[e + 1], t_max) : t_max;
-    *origin = origin_of(*t, length);
-    event.e = factor(*t, *origin, length, tau);
+    event.e = factor(t, origin, length, tau);
     event.y_high = 1 / event.e;
-    event.y_low = *t_next == *t ? Constants<real>::nan() : exp((*origin * length - *t_next) / tau);
-    event.row = neurons[e];
+    event.y_low = t_next == t ? Constants<real>::nan() : exp((origin * length - t_next) / tau);
+    event.row = neuron;
     return event;
+}
+
+template <typename real>
+struct Incoming {
+    real t, t_next;  // of the event, of the next one or t_max
+    int row;         // neuron; -1 past the end
+};
+
+template <typename real>
+__device__ __forceinline__ Incoming<real> load_incoming(const real* times, const int* neurons, int e, int n_events, real t_max) {
+    Incoming<real> incoming = {0, t_max, -1};
+    if (e < n_events) {
+        incoming.t = times[e];
+        if (e + 1 < n_events) incoming.t_next = min(times[e + 1], t_max);
+        incoming.row = neurons[e];
+    }
+    return incoming;
 }
 
 // Number of leading events that lie before t_max: later ones change nothing that is asked for.
 template <typename real>
 __device__ int events_before(const real* times, int n_events, real t_max) {
+    if (n_events == 0 || times[n_events - 1] < t_max) return n_events;  // the usual case, and one load instead of ten in turn
     int low = 0, high = n_events;
     while (low < high) {
         const int middle = (low + high) >> 1;
@@ -46,8 +60,18 @@ __device__ int events_before(const real* times, int n_events, real t_max) {
     return low;
 }
 
+// The weights of the next COUNT events: they are on their way while the events before are added.
+template <int COUNT, typename real>
+__device__ __forceinline__ void load_weights(const Event<real>* events, int base, int n_tile, const real* weights, int n_post, real* w) {
+#pragma unroll
+    for (int u = 0; u < COUNT; ++u) {
+        const int row = base + u < n_tile ? events[base + u].row : 0;
+        w[u] = weights[(size_t)(row < 0 ? ~row : row) * n_post];
+    }
+}
+
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks (ceil(n_post / 256), B), 256 threads: weights [n_pre, n_post] are read row by row, coalesced over neurons.
+// blocks (ceil(n_post / threads), B), up to 256 threads: weights [n_pre, n_post] are read row by row, coalesced over neurons.
 template <typename real>
 __global__ void __launch_bounds__(256) spike_times_per_neuron(
         const real* __restrict__ event_times,   // [B, capacity]
@@ -58,7 +82,7 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
         int n_post, real tau, real c, real reset, real length, real t_max, int n_slots,
         real* times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, n_post], [B, n_post]
         unsigned long long* status) {           // [B, 4]: spikes, silent, overflowing, non-finite
-    constexpr int TILE = 256, UNROLL = 4;
+    constexpr int TILE = 256, UNROLL = 8;
     __shared__ Event<real> events[TILE];
     __shared__ real tile_t[TILE], tile_next[TILE], tile_origin[TILE], tile_shift[TILE];
     const size_t s = blockIdx.y;                            // s in [0, B)
@@ -82,8 +106,11 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
         const int n_tile = min(TILE, n_events - first);
         __syncthreads();
         for (int e = threadIdx.x; e < n_tile; e += blockDim.x) {
-            Event<real> event = make_event(event_times, event_neurons, first + e, n_events, tau, length, t_max,
-                                           &tile_origin[e], &tile_t[e], &tile_next[e]);
+            const Incoming<real> incoming = load_incoming(event_times, event_neurons, first + e, n_events, t_max);
+            tile_t[e] = incoming.t;
+            tile_next[e] = incoming.t_next;
+            tile_origin[e] = origin_of(incoming.t, length);
+            Event<real> event = make_event(incoming.t, incoming.t_next, tile_origin[e], incoming.row, tau, length);
             const real before = first + e > 0 ? origin_of(event_times[first + e - 1], length) : real(0);
             if (before != tile_origin[e]) {
                 tile_shift[e] = shift(before, tile_origin[e], length, tau);
@@ -93,13 +120,13 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
         }
         __syncthreads();
         if (!valid) continue;
+        real next[UNROLL];
+        load_weights<UNROLL>(events, 0, n_tile, my_weights, n_post, next);
         for (int base = 0; base < n_tile; base += UNROLL) {
             real w[UNROLL];
 #pragma unroll
-            for (int u = 0; u < UNROLL; ++u) {
-                const int row = base + u < n_tile ? events[base + u].row : 0;
-                w[u] = my_weights[(size_t)(row < 0 ? ~row : row) * n_post];
-            }
+            for (int u = 0; u < UNROLL; ++u) w[u] = next[u];
+            load_weights<UNROLL>(events, base + UNROLL, n_tile, my_weights, n_post, next);
 #pragma unroll
             for (int u = 0; u < UNROLL; ++u) {
                 if (base + u >= n_tile) break;
@@ -167,19 +194,32 @@ __global__ void __launch_bounds__(256) spike_times_per_warp(
     real carried_a = 0, carried_b = 0, carried_origin = 0;
     int n = 0;
     bool overflow = false, done = false;
+    // The events of the next step, and the neurons of the one after, are on their way while one is worked on.
+    Incoming<real> incoming = load_incoming(event_times, event_neurons, lane, n_events, t_max);
+    real w = incoming.row >= 0 ? weights[(size_t)incoming.row * n_post + i] : real(0);
+    Incoming<real> following = load_incoming(event_times, event_neurons, 32 + lane, n_events, t_max);
     for (int first = 0; first < n_events;) {
         // 32 events, of which those that share the first one's origin are taken now.
-        const int e = first + lane;
-        real origin = -1, t = 0, t_next = 0, w = 0;
+        const real next_w = following.row >= 0 ? weights[(size_t)following.row * n_post + i] : real(0);
+        const Incoming<real> after = load_incoming(event_times, event_neurons, first + 64 + lane, n_events, t_max);
+        real t = incoming.t;
+        const real t_next = incoming.t_next, origin = incoming.row >= 0 ? origin_of(t, length) : real(-1);
         Event<real> event = {0, 0, Constants<real>::nan(), 0};
-        if (e < n_events) {
-            event = make_event(event_times, event_neurons, e, n_events, tau, length, t_max, &origin, &t, &t_next);
-            w = weights[(size_t)event.row * n_post + i];
-        }
+        if (incoming.row >= 0) event = make_event(t, t_next, origin, incoming.row, tau, length);
         const real first_origin = __shfl_sync(FULL_WARP, origin, 0);
         const unsigned taken = __ballot_sync(FULL_WARP, origin == first_origin);
         const int n_taken = __popc(taken);
         first += n_taken;
+        const real own_w = w;
+        if (n_taken == 32) {
+            incoming = following;
+            following = after;
+            w = next_w;
+        } else {  // the origin changes among them, or they are the last
+            incoming = load_incoming(event_times, event_neurons, first + lane, n_events, t_max);
+            w = incoming.row >= 0 ? weights[(size_t)incoming.row * n_post + i] : real(0);
+            following = load_incoming(event_times, event_neurons, first + 32 + lane, n_events, t_max);
+        }
         if (first_origin != carried_origin) {
             const real decay = shift(carried_origin, first_origin, length, tau);
             carried_b *= decay;
@@ -187,8 +227,8 @@ __global__ void __launch_bounds__(256) spike_times_per_warp(
             carried_origin = first_origin;
         }
         const bool mine = taken >> lane & 1;
-        const real a = carried_a + warp_inclusive_sum(mine ? w * (event.e * event.e) : real(0));
-        real b = carried_b + warp_inclusive_sum(mine ? w * event.e : real(0));
+        const real a = carried_a + warp_inclusive_sum(mine ? own_w * (event.e * event.e) : real(0));
+        real b = carried_b + warp_inclusive_sum(mine ? own_w * event.e : real(0));
         unsigned pending = taken;  // events whose following interval is still to be searched
         while (!done) {
             const unsigned hits = __ballot_sync(FULL_WARP, (pending >> lane & 1) && crosses(a, b, c, event.y_high, event.y_low));
