@@ -210,6 +210,8 @@ class Checks:
 
     def test_status(self):
         network = self.network()
+        network.reset()
+        self.assertEqual(network.status()["hidden"], self.totals(0, 0, 0, 0, 0, 0))
         network.layers[1].weights = np.full((20, 36), 3.0)  # far more spikes than the buffers hold
         network.layers[2].weights = np.full((4, 20), -1.0)  # none at all
         network.forward(*self.trains())

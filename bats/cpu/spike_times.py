@@ -9,6 +9,8 @@ from numba import njit, prange
 
 from bats.cpu.time_grid import factor, move, origin_of
 
+TILE = 1024  # neurons of a work item, at most
+
 
 @njit(cache=True, inline="always")
 def crosses(a, b, four_c, y_low, twice_low, twice_high, c_over_low):
@@ -21,10 +23,10 @@ def crosses(a, b, four_c, y_low, twice_low, twice_high, c_over_low):
 
 
 @njit(cache=True, inline="always")
-def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times, counts, slopes, status):
-    """Emits the spikes of neuron i between two events, in order."""
+def _fire(i, neuron, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times, counts, slopes, status):
+    """Emits the spikes of a neuron, entry i of a and b, between two events, in order."""
     n_slots = times.shape[0]
-    n = counts[i]
+    n = counts[neuron]
     ai, bi = a[i], b[i]
     two_c, two_a = c + c, ai + ai
     twice_low = y_low + y_low
@@ -37,8 +39,8 @@ def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times
         x = np.sqrt(bi * bi - ai * (two_c + two_c))
         y = min(max((bi + x) / two_a, y_low), y_high)
         t = min(max(t_origin - tau * np.log(y), t_last), t_next)
-        times[n, i] = t
-        slopes[n, i] = x * y
+        times[n, neuron] = t
+        slopes[n, neuron] = x * y
         n += 1
         bi -= reset / y
         y_high = y
@@ -47,7 +49,7 @@ def _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times
             bi = -np.inf
             break
     b[i] = bi
-    counts[i] = n
+    counts[neuron] = n
 
 
 @njit(cache=True, fastmath={"contract"})
@@ -74,67 +76,89 @@ def _accumulate_and_test(a, b, row, e, c, y_high, y_low, found):
 
 
 @njit(cache=True, error_model="numpy")
-def _simulate(event_times, event_neurons, n_events, weights, tau, c, reset, length, t_max, a, b, found, found_words,
-              times, counts, slopes, status):  # fmt: skip
-    n_slots, n_post = times.shape
-    a[:] = 0
-    b[:] = 0
-    for i in range(n_post):  # empties the slots that the previous run filled; all of them where its count makes no sense
-        n_filled = counts[i] if 0 <= counts[i] < n_slots else n_slots
+def _prepare(event_times, n_events, tau, length, t_max, factors, ends):
+    """What all neurons share about the events of a sample: E, and y at the end of the interval that an event opens.
+
+    ends is NaN where more events follow at the same time: nothing can happen in between. Returns the number of events
+    before t_max.
+    """
+    for e in range(n_events):
+        t = event_times[e]
+        if not t < t_max:
+            return e
+        origin = origin_of(t, length)
+        factors[e] = factor(t, origin, length, tau)
+        t_end = min(event_times[e + 1], t_max) if e + 1 < n_events else t_max
+        ends[e] = np.exp((origin * length - t_end) / tau) if t_end != t else np.nan
+    return n_events
+
+
+@njit(cache=True, error_model="numpy")
+def _simulate(event_times, event_neurons, n_events, factors, ends, weights, tau, c, reset, length, t_max, low, a, b, found,
+              found_words, times, counts, slopes, status):  # fmt: skip
+    """Neurons low ... low + len(a) - 1 of one sample."""
+    n_slots, tile = times.shape[0], a.shape[0]
+    for i in range(tile):  # empties the slots that the previous run filled; all of them where its count makes no sense
+        count = counts[low + i]
+        n_filled = count if count >= 0 and count < n_slots else n_slots
         for k in range(n_filled):
-            times[k, i] = np.inf
-        counts[i] = 0
+            times[k, low + i] = np.inf
+        counts[low + i] = 0
+        a[i] = 0
+        b[i] = 0
     found[:] = 0
     origin = tau - tau  # zero, in the layer's type
-    t_next = event_times[0]
-    next_origin = origin_of(t_next, length)
-    next_factor = factor(t_next, next_origin, length, tau)
     for e in range(n_events):
-        t, e_factor = t_next, next_factor
-        if not t < t_max:
-            break
-        if next_origin != origin:
-            move(b, a, origin - next_origin, length, tau)
-            origin = next_origin
-        row = weights[event_neurons[e]]
-        if e + 1 < n_events:
-            t_next = event_times[e + 1]
-            if t_next == t:  # more events at this very time: nothing can happen in between
-                _accumulate(a, b, row, e_factor)
-                continue
-            next_origin = origin_of(t_next, length)
-            next_factor = factor(t_next, next_origin, length, tau)
-        t_origin = origin * length
-        if e + 1 < n_events and t_next < t_max and next_origin == origin:
-            t_end, y_low = t_next, 1 / next_factor
-        else:
-            t_end = min(t_next, t_max) if e + 1 < n_events else t_max
-            y_low = np.exp((t_origin - t_end) / tau)
-        y_high = 1 / e_factor
-        _accumulate_and_test(a, b, row, e_factor, c, y_high, y_low, found)
+        t = event_times[e]
+        if origin_of(t, length) != origin:
+            move(b, a, origin - origin_of(t, length), length, tau)
+            origin = origin_of(t, length)
+        row = weights[event_neurons[e], low : low + tile]
+        y_low = ends[e]
+        if np.isnan(y_low):
+            _accumulate(a, b, row, factors[e])
+            continue
+        y_high = 1 / factors[e]
+        _accumulate_and_test(a, b, row, factors[e], c, y_high, y_low, found)
         for word in range(found_words.shape[0]):
             if found_words[word] != 0:
-                for i in range(word * 8, min(word * 8 + 8, n_post)):
+                t_end = min(event_times[e + 1], t_max) if e + 1 < n_events else t_max
+                for i in range(word * 8, min(word * 8 + 8, tile)):
                     if found[i]:
-                        _fire(i, a, b, c, reset, tau, y_high, y_low, t_origin, t, t_end, times, counts, slopes, status)
-    for i in range(n_post):
-        status[0] += counts[i]
-        status[1] += counts[i] == 0
+                        _fire(i, low + i, a, b, c, reset, tau, y_high, y_low, origin * length, t, t_end, times, counts, slopes, status)
+    for i in range(tile):
+        status[0] += counts[low + i]
+        status[1] += counts[low + i] == 0
         status[3] += not np.isfinite(a[i])
 
 
 @njit(cache=True, parallel=True)
-def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset, length, t_max, a, b, found, found_words,
-                times, counts, slopes, status):  # fmt: skip
+def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset, length, t_max, n_events, factors, ends, a, b,
+                found, found_words, item_status, times, counts, slopes, status):  # fmt: skip
     """Event list [B, E], weights [n_pre, n_post] -> times, slopes [B, K, n_post], counts [B, n_post], status [B, 4].
 
-    tau, c = theta / tau, reset = delta_theta / tau, length = L, t_max: scalars of the layer's type.
-    a, b [B, n_post], found uint8 [B, n_post rounded up to 8], and the same memory as uint64 words: scratch.
+    tau, c = theta / tau, reset = delta_theta / tau, length = L, t_max: scalars of the layer's type. Scratch: n_events [B];
+    factors, ends [B, E]; for each tile of neurons a, b [B, tiles, width], found uint8 [B, tiles, width], the same memory as
+    uint64 words, and item_status [B, tiles, 4].
     slopes: du/dt at the spike. times and counts come as the last run left them: only the slots that it filled are emptied
-    (counts that are out of range empty everything). status per sample, added to: spikes, silent, overflowing, non-finite neurons.
+    (counts that are out of range empty everything). status per sample, added to: spikes, silent, overflowing, non-finite
+    neurons.
     """
-    for s in prange(event_times.shape[0]):
+    batch, n_post = counts.shape
+    n_tiles, width = a.shape[1], a.shape[2]
+    for s in prange(batch):
+        n_events[s] = _prepare(event_times[s], event_counts[s], tau, length, t_max, factors[s], ends[s])
+    for item in prange(n_tiles * batch):  # tile by tile, so that a very wide layer's weights are read in turn
+        tile, s = item // batch, item % batch
+        low = tile * width
+        n = min(width, n_post - low)
+        item_status[s, tile, :] = 0
         _simulate(
-            event_times[s], event_neurons[s], event_counts[s], weights, tau, c, reset, length, t_max,
-            a[s], b[s], found[s], found_words[s], times[s], counts[s], slopes[s], status[s],
+            event_times[s], event_neurons[s], n_events[s], factors[s], ends[s], weights, tau, c, reset, length, t_max, low,
+            a[s, tile, :n], b[s, tile, :n], found[s, tile], found_words[s, tile], times[s], counts[s], slopes[s],
+            item_status[s, tile],
         )  # fmt: skip
+    for s in range(batch):
+        for tile in range(n_tiles):
+            for k in range(4):
+                status[s, k] += item_status[s, tile, k]

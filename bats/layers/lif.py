@@ -128,11 +128,11 @@ class LIFLayer(Layer):
             events=events,
             status=xp.zeros((batch, 4), dtype=counters),
             bounded=xp.zeros((batch, 4), dtype=counters),
-            forward=ops.forward_scratch(xp, batch, self.n_neurons, dtype),
+            sums=tuple(np.empty((batch, self.n_neurons), dtype=dtype) for _ in range(2)) if on_cpu else None,
             sort=ops.sort_scratch(events),
         )
         self._gradient_scratch = ops.gradient_scratch(xp, batch, n_pre, self.n_neurons, dtype)
-        self._factors = None
+        self._factors = self._scratch = None
         self._at = functools.cache(self._cut)
         self.generation += 1
         if old is not None:
@@ -142,7 +142,7 @@ class LIFLayer(Layer):
         """The workspace restricted to its first `batch` samples (views, made once per batch size)."""
         whole = vars(self._space)
         cut = {name: whole[name][:batch] for name in ("times", "counts", "slopes", "errors", "status", "bounded")}
-        for name in ("forward", "sort"):
+        for name in ("sums", "sort"):
             cut[name] = None if whole[name] is None else tuple(array[:batch] for array in whole[name])
         return SimpleNamespace(events=whole["events"].first(batch), **cut)
 
@@ -154,8 +154,9 @@ class LIFLayer(Layer):
     def forward(self, events, t_max, sort=True):
         """Runs the layer on its input events; returns its own, sorted (not filled if sort is False)."""
         space = self._at(self._batch)
+        scratch = self._forward_scratch(events)
         ops.spike_times(
-            events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, space.forward
+            events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, scratch
         )
         if sort:
             ops.sort_events(space.times, space.counts, space.events, space.sort)
@@ -169,11 +170,19 @@ class LIFLayer(Layer):
         ops.recurrent_errors(errors, space.times, space.slopes, space.counts, self.neuron, gains, space.bounded)
         factors = self._event_factors(events)
         if pre_errors is not None:
-            sums = None if space.forward is None else space.forward[:2]
-            ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, sums)
+            ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, space.sums)
         ops.weight_gradient(
             events, factors, space.times, space.counts, space.events, gains, self.neuron, self.gradient, self._gradient_scratch
         )
+
+    def _forward_scratch(self, events):
+        """Room for the forward pass on the CPU; None on CUDA."""
+        if self.xp is not np:
+            return None
+        batch, n_events = events.times.shape
+        if self._scratch is None or len(self._scratch[0]) < batch or self._scratch[1].shape[1] != n_events:
+            self._scratch = ops.forward_scratch(np, batch, n_events, self.n_neurons, self.dtype)
+        return tuple(array[:batch] for array in self._scratch)
 
     def _event_factors(self, events):
         """Exponential of every input event, computed once for both operations of the backward pass."""
@@ -195,8 +204,10 @@ class LIFLayer(Layer):
         return np.asarray(totals.get() if is_cupy(totals) else totals, dtype=np.int64)
 
     def load_counters(self, totals):
-        """The inverse of counters()."""
+        """The inverse of counters(). Nothing to do before the first forward pass."""
         space = self._space
+        if space is None:
+            return
         space.status.fill(0)
         space.bounded.fill(0)
         space.status[0] = self.xp.asarray(totals[:4], dtype=space.status.dtype)

@@ -12,12 +12,25 @@ THREADS = 128  # neurons of a block in the other variant
 VARIANTS = ("neuron", "warp")
 
 
-def scratch_for(xp, batch, n_post, dtype):
-    """What spike_times needs on the CPU beside its arguments; None on CUDA."""
+def scratch_for(xp, batch, n_events, n_post, dtype):
+    """What spike_times needs on the CPU beside its arguments, for lists of up to n_events; None on CUDA."""
     if xp is not np:
         return None
-    words = np.zeros((batch, blocks(n_post, 8)), dtype=np.uint64)
-    return np.empty((batch, n_post), dtype=dtype), np.empty((batch, n_post), dtype=dtype), words.view(np.uint8), words
+    tiles = blocks(n_post, cpu.TILE)
+    width = 8 * blocks(n_post, 8 * tiles)
+    words = np.zeros((batch, tiles, width // 8), dtype=np.uint64)
+    return (
+        np.zeros(batch, dtype=np.int64),
+        *(np.empty((batch, n_events), dtype=dtype) for _ in range(2)),
+        *(np.empty((batch, tiles, width), dtype=dtype) for _ in range(2)),
+        words.view(np.uint8), words, np.zeros((batch, tiles, 4), dtype=np.int64),
+    )  # fmt: skip
+
+
+def _scratch_of(scratch, batch, n_events):
+    if scratch[1].shape != (batch, n_events):
+        raise ValueError(f"scratch: expected one for {batch} samples of {n_events} events, received {scratch[1].shape}")
+    return scratch
 
 
 def spike_times(events, weights, neuron, t_max, times, counts, slopes, status, scratch=None, variant=None):
@@ -39,10 +52,11 @@ def spike_times(events, weights, neuron, t_max, times, counts, slopes, status, s
     if batch == 0:
         return
     t_max = dtype.type(t_max)
+    n_events = events.times.shape[1]
     if not is_cupy(weights):
         cpu.spike_times(
             events.times, events.neurons, events.counts, weights, neuron.tau, neuron.c, neuron.reset, neuron.length,
-            t_max, *scratch, times, counts, slopes, status,
+            t_max, *_scratch_of(scratch, batch, n_events), times, counts, slopes, status,
         )  # fmt: skip
         return
     if variant is None:

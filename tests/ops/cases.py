@@ -38,7 +38,7 @@ def run_forward(case, events, weights, neuron, t_max, n_slots, dtype, variant=No
     batch, n_post = events.batch, weights.shape[0]
     times, slopes = (case.poisoned((batch, n_slots, n_post), dtype) for _ in range(2))
     counts, status = case.poisoned((batch, n_post), np.int32), case.status(batch)
-    scratch = ops.forward_scratch(case.xp, batch, n_post, dtype)
+    scratch = ops.forward_scratch(case.xp, batch, events.times.shape[1], n_post, dtype)
     w = case.array(np.asarray(weights).T, dtype)
     ops.spike_times(events, w, neuron, t_max, times, counts, slopes, status, scratch, variant)
     return SimpleNamespace(times=times, counts=counts, slopes=slopes, status=to_numpy(status).sum(axis=0), weights=w)
