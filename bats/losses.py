@@ -79,7 +79,9 @@ class SpikeCountLoss(Loss):
 class TTFSSoftmaxCrossEntropy(Loss):
     """-ln softmax(-t / tau)[label] on the first spikes t; tau in seconds. Labels [batch], integers from 0.
 
-    A silent neuron has probability 0 and gets no error. If the label's neuron is silent the loss is `silent_loss`.
+    A silent neuron has probability 0 and gets no error. If the label's neuron is silent the loss is the constant `silent_loss`
+    and no neuron gets an error: pushing the others later, as the softmax alone would, ends with all of them silent
+    (docs/theory.md, section 6).
     """
 
     rule = "first_spike"

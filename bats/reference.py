@@ -182,7 +182,8 @@ def ttfs_softmax_cross_entropy(times, labels, tau):
     at_label = np.where(one_hot, first, np.inf).min(axis=1)
     log_sum = np.log(np.maximum(scores.sum(axis=1), 1e-300))
     loss = np.where(np.isfinite(at_label), (at_label - earliest[:, 0]) / tau + log_sum, 100.0)
-    return loss, _on_first_spike((one_hot - softmax) / tau, times)
+    learns = np.isfinite(at_label)[:, None]  # a silent label: the loss is a constant
+    return loss, _on_first_spike(np.where(learns, (one_hot - softmax) / tau, 0), times)
 
 
 def spike_time_loss(times, target_times):

@@ -35,7 +35,10 @@ def spike_count_class_loss(counts, labels, target_true, target_false, loss, erro
 
 @njit(cache=True)
 def ttfs_softmax_cross_entropy(times, counts, labels, tau, silent_loss, loss, errors):
-    """-ln softmax(-t / tau)[label] on first spikes, shifted by the earliest; a silent neuron has probability 0."""
+    """-ln softmax(-t / tau)[label] on first spikes, shifted by the earliest; a silent neuron has probability 0.
+
+    A silent label makes the loss a constant: no errors then, for any neuron.
+    """
     for b in range(times.shape[0]):
         errors[b] = 0
         first = np.inf
@@ -47,7 +50,7 @@ def ttfs_softmax_cross_entropy(times, counts, labels, tau, silent_loss, loss, er
             if counts[b, i] > 0:
                 total += np.exp(-(times[b, 0, i] - first) / tau)
         for i in range(times.shape[2]):
-            if counts[b, i] > 0:
+            if counts[b, i] > 0 and counts[b, labels[b]] > 0:
                 probability = np.exp(-(times[b, 0, i] - first) / tau) / total
                 errors[b, 0, i] = ((1.0 if i == labels[b] else 0.0) - probability) / tau
         label = labels[b]

@@ -50,6 +50,7 @@ __global__ void __launch_bounds__(32) spike_count_class_loss(const int* __restri
 }
 
 // -ln softmax(-t / tau)[label] on first spikes, shifted by the earliest one; a silent neuron has probability 0.
+// A silent label makes the loss a constant: no errors then, for any neuron.
 template <typename real>
 __global__ void __launch_bounds__(32) ttfs_softmax_cross_entropy(
         const real* __restrict__ times, const int* __restrict__ counts, const int* __restrict__ labels, real tau, real silent_loss,
@@ -71,7 +72,7 @@ __global__ void __launch_bounds__(32) ttfs_softmax_cross_entropy(
     for (int slot = threadIdx.x; slot < n_neurons * n_slots; slot += 32) {
         const int i = slot % n_neurons;
         real error = 0;
-        if (slot < n_neurons && counts[i] > 0) {
+        if (slot < n_neurons && counts[i] > 0 && counts[label] > 0) {
             error = ((i == label ? real(1) : real(0)) - exp(-(times[slot] - first) / tau) / total) / tau;
         }
         errors[slot] = error;

@@ -47,6 +47,15 @@ class Checks:
         np.testing.assert_allclose(loss, [1e6], rtol=1e-6)
         np.testing.assert_allclose(errors[0, :, 0], [-1000, 1000], rtol=1e-6)
 
+    def test_a_silent_label_teaches_nothing(self):
+        """The loss is a constant then; with the other label the same spikes do get errors."""
+        inf = np.inf
+        self.times, self.counts = np.array([[[0.1], [0.2], [inf]]] * 2), np.array([[1, 1, 0]] * 2, np.int32)
+        loss, errors = self.compute(bats.TTFSSoftmaxCrossEntropy(0.1), [2, 1])
+        p = 1 / (1 + np.exp(-1))
+        np.testing.assert_allclose(loss, [100, -np.log(1 - p)], rtol=1e-12)
+        np.testing.assert_allclose(errors[:, :, 0], [[0, 0, 0], [-p / 0.1, p / 0.1, 0]], rtol=1e-12)
+
     def test_predictions(self):
         """Ties go to the earliest first spike, then to the lower index; a silent sample is -1."""
         inf = np.inf
