@@ -1,6 +1,5 @@
 """CPU twin of cuda/events/encode_latency.cu: images to event lists, one spike per pixel."""
 
-import numpy as np
 from numba import njit, prange
 
 
@@ -40,10 +39,12 @@ def next_batch(order, cursor, all_labels, indices, labels):
     cursor[0] = first + indices.shape[0]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True)
 def gather_spike_trains(times, counts, indices, out_times, out_counts):
     """Rows `indices` of times [n, K, N] and counts [n, N]."""
-    for b in prange(indices.shape[0]):
-        row = np.int64(indices[b])
-        out_counts[b] = counts[row]
-        out_times[b] = times[row]
+    for b in range(indices.shape[0]):
+        row = indices[b]
+        for n in range(counts.shape[1]):
+            out_counts[b, n] = counts[row, n]
+            for k in range(times.shape[1]):
+                out_times[b, k, n] = times[row, k, n]

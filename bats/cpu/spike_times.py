@@ -98,6 +98,8 @@ def _simulate(event_times, event_neurons, n_events, factors, ends, weights, tau,
               found_words, times, counts, slopes, status):  # fmt: skip
     """Neurons low ... low + len(a) - 1 of one sample."""
     n_slots, tile = times.shape[0], a.shape[0]
+    for k in range(4):
+        status[k] = 0
     for i in range(tile):  # empties the slots that the previous run filled; all of them where its count makes no sense
         count = counts[low + i]
         n_filled = count if count >= 0 and count < n_slots else n_slots
@@ -152,7 +154,6 @@ def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset
         tile, s = item // batch, item % batch
         low = tile * width
         n = min(width, n_post - low)
-        item_status[s, tile, :] = 0
         _simulate(
             event_times[s], event_neurons[s], n_events[s], factors[s], ends[s], weights, tau, c, reset, length, t_max, low,
             a[s, tile, :n], b[s, tile, :n], found[s, tile], found_words[s, tile], times[s], counts[s], slopes[s],

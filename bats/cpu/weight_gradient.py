@@ -77,6 +77,22 @@ def _add_sample(event_times, event_neurons, n_events, factors, out_times, out_ne
         _add(total[event_neurons[e], low : low + tile], value)
 
 
+@njit(cache=True)
+def _clear(total, low, tile):
+    for j in range(total.shape[0]):
+        for i in range(low, low + tile):
+            total[j, i] = 0
+
+
+@njit(cache=True)
+def _add_groups(partial, j, row):
+    for i in range(row.shape[0]):
+        row[i] = partial[0, j, i]
+    for group in range(1, partial.shape[0]):
+        for i in range(row.shape[0]):
+            row[i] += partial[group, j, i]
+
+
 @njit(cache=True, parallel=True)
 def weight_gradient(event_times, event_neurons, event_counts, factors, out_times, out_neurons, out_positions, out_counts, gains,
                     length, tau, scale, width, p, q, value, partial, gradient):  # fmt: skip
@@ -92,7 +108,7 @@ def weight_gradient(event_times, event_neurons, event_counts, factors, out_times
         group = item % groups
         tile = min(width, n_post - low)
         total = partial[group] if partial.shape[0] > 0 else gradient
-        total[:, low : low + tile] = 0
+        _clear(total, low, tile)
         for b in range(group, event_times.shape[0], groups):
             _add_sample(
                 event_times[b], event_neurons[b], event_counts[b], factors[b], out_times[b], out_neurons[b], out_positions[b],
@@ -101,7 +117,4 @@ def weight_gradient(event_times, event_neurons, event_counts, factors, out_times
             )  # fmt: skip
     if partial.shape[0] > 0:
         for j in prange(n_pre):
-            gradient[j] = partial[0, j]
-            for group in range(1, groups):
-                for i in range(n_post):
-                    gradient[j, i] += partial[group, j, i]
+            _add_groups(partial, j, gradient[j])
