@@ -3,6 +3,7 @@
 from bats.data.catalogue import IMAGE_DATASETS, ImageDatasetEntry, RemoteFile
 from bats.data.download import DownloadError, fetch, sha256_of
 from bats.data.embedded import embedded_images
+from bats.data.events import EventDataset, Events, check_events
 from bats.data.idx import read_idx
 from bats.data.images import ImageDataset, find_images, read_images
 from bats.data.load import download_images, load_images
@@ -14,10 +15,13 @@ from bats.data.yin_yang import yin_yang, yin_yang_class, yin_yang_points
 __all__ = [
     "IMAGE_DATASETS",
     "DownloadError",
+    "EventDataset",
+    "Events",
     "ImageDataset",
     "ImageDatasetEntry",
     "RemoteFile",
     "cache_folder",
+    "check_events",
     "download_folder",
     "download_images",
     "embedded_images",
