@@ -3,13 +3,16 @@
 from bats.data.catalogue import IMAGE_DATASETS, ImageDatasetEntry, RemoteFile
 from bats.data.download import DownloadError, fetch, sha256_of
 from bats.data.embedded import embedded_images
+from bats.data.emnist import load_emnist
 from bats.data.events import EventDataset, Events, check_events
+from bats.data.fashion_mnist import load_fashion_mnist
 from bats.data.idx import read_idx
 from bats.data.images import ImageDataset, find_images, read_images
 from bats.data.load import download_images, load_images
 from bats.data.locate import cache_folder, download_folder, locate, search_folders
 from bats.data.mnist import load_mnist
 from bats.data.npz import read_npz
+from bats.data.own_images import load_image_data, load_npz_images
 from bats.data.yin_yang import yin_yang, yin_yang_class, yin_yang_points
 
 __all__ = [
@@ -27,8 +30,12 @@ __all__ = [
     "embedded_images",
     "fetch",
     "find_images",
+    "load_emnist",
+    "load_fashion_mnist",
+    "load_image_data",
     "load_images",
     "load_mnist",
+    "load_npz_images",
     "locate",
     "read_idx",
     "read_images",

@@ -9,11 +9,11 @@ import numpy as np
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def read_npz(path):
+def read_npz(path, optional=()):
     """The four arrays x_train, y_train, x_test, y_test of a .npz file as a dict, exactly as stored.
 
-    Other keys in the file are left alone. Pickled objects are refused. Raises ValueError naming the file and the key,
-    or OSError if the file cannot be opened.
+    optional: further keys that are read where the file has them; all others are left alone. Pickled objects are refused.
+    Raises ValueError naming the file and the key, or OSError if the file cannot be opened.
     """
     with open(path, "rb") as raw:  # opened here so that a missing file keeps its OSError and a damaged one is closed
         try:
@@ -30,7 +30,7 @@ def read_npz(path):
             present = ", ".join(sorted(file.files)) or "nothing"
             wanted = f"expected the keys {', '.join(KEYS)}"
             raise ValueError(f"{path}: {wanted}; missing {', '.join(missing)}, present {present}")
-        return {key: _member(file, key, path) for key in KEYS}
+        return {key: _member(file, key, path) for key in (*KEYS, *(key for key in optional if key in file.files))}
 
 
 def _member(file, key, path):
