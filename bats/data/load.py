@@ -120,8 +120,10 @@ def download_images(entry, folder=None, mirrors=(), force=False, progress=True):
 
 def _complete(entry, folder):
     """True if the files that an archive was unpacked to are there and whole."""
+    archives = [file.name for file in entry.archives]
     try:
-        return folder.is_dir() and bool(read_images(entry, folder))
+        found, _ = find_images(entry, [folder])
+        return found is not None and found.name not in archives and bool(read_images(entry, found))
     except (OSError, ValueError, TypeError):
         return False
 
