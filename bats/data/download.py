@@ -96,13 +96,14 @@ def fetch(urls, destination, checksum, size=None, progress=True, unreachable=Non
     raise DownloadError(advice(destination.name, [wanted], destination.parent, reasons), reasons)
 
 
-def advice(title, files, folder, reasons):
+def advice(title, files, folder, reasons, then=None):
     """Message of a DownloadError: what failed, and how to go on without a network.
 
     title    how to call what could not be had.
     files    bats.data.catalogue.RemoteFile objects, all of which are needed.
     folder   where they belong.
     reasons  [(url, reason)].
+    then     what else is to be done once they are there; None: nothing, and any folder of BATS_DATA will do as well.
     """
     lines = [f"{title} could not be downloaded:"]
     lines += [f"  {url}\n      {reason}" for url, reason in reasons]
@@ -111,7 +112,7 @@ def advice(title, files, folder, reasons):
         renamed = "" if file.urls[0].endswith(f"/{file.name}") else f"as {file.name}, "
         lines += [f"  {file.urls[0]}\n      ({renamed}{_kind(file.checksum)} {file.checksum})"]
     lines += [f"and put it into the folder {Path(folder).absolute()},"]
-    lines += ["or into any other folder and set the environment variable BATS_DATA to that folder."]
+    lines += [then or "or into any other folder and set the environment variable BATS_DATA to that folder."]
     return "\n".join(lines)
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bats.data.npz import check_range
+
 
 @dataclass(frozen=True)
 class Events:
@@ -118,8 +120,8 @@ def check_events(times, units, offsets, labels, n_units, n_classes, where):
             f"{where} offsets: expected ascending numbers from 0 to the {len(times)} events, received {offsets[0]}..{offsets[-1]}"
             f"{', not ascending' if (np.diff(offsets) < 0).any() else ''}"
         )
-    _check_range(labels, n_classes, f"{where} labels")
-    _check_range(units, n_units, f"{where} units")
+    check_range(labels, 0, n_classes - 1, f"{where} labels")
+    check_range(units, 0, n_units - 1, f"{where} units")
     times = np.ascontiguousarray(times, np.float64)
     if times.size and not (np.isfinite(times).all() and times.min() >= 0):
         index = int(np.argmax(~(np.isfinite(times) & (times >= 0))))
@@ -131,8 +133,3 @@ def check_events(times, units, offsets, labels, n_units, n_classes, where):
         received = f"{times[late[0]]:g} s after {times[late[0] - 1]:g} s in recording {recording}"
         raise ValueError(f"{where} times: expected ascending times within a recording, received {received}")
     return Events(times, np.ascontiguousarray(units, np.int32), offsets, np.ascontiguousarray(labels, np.int32))
-
-
-def _check_range(values, n, name):
-    if values.size and not 0 <= int(values.min()) <= int(values.max()) < n:
-        raise ValueError(f"{name}: expected values 0..{n - 1}, received {int(values.min())}..{int(values.max())}")

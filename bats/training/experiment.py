@@ -76,7 +76,7 @@ def run(make_study, arguments):
     try:
         study = make_study()
         trainer, sources = _prepare(study, arguments)
-    except (ValueError, OSError, CudaUnavailable) as error:
+    except (ValueError, OSError, ImportError, CudaUnavailable) as error:  # ImportError: an extra is not installed
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"{study.name}: {study.task.description} | {study.network.device} | {trainer.run_folder}", flush=True)
