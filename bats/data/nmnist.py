@@ -134,8 +134,8 @@ def load_nmnist(path=None, merge_polarities=False, entry=NMNIST):
           user's cache. Nothing is downloaded here: `python -m bats get nmnist` does that, and the conversion, once.
 
     With merge_polarities both polarities of a pixel are one unit, as in FastSNN. The full set has about 290 million
-    events: 3.5 GB in memory. Raises FileNotFoundError with that command, ValueError or TypeError naming the file and the
-    array that is damaged or does not fit.
+    events: 3.5 GB in memory, twice that while it is read. Raises FileNotFoundError with that command, ValueError or
+    TypeError naming the file and the array that is damaged or does not fit.
     """
     if path is not None:
         path = Path(path).expanduser().absolute()

@@ -16,6 +16,7 @@ import scipy.io
 
 from bats.data import DownloadError, download_images, embedded_images, load_image_data, load_images, load_npz_images, read_images
 from bats.data import own_images as own
+from bats.data.archive import unpack
 from bats.data.catalogue import EMNIST, FASHION_MNIST, IMAGE_DATASETS, MNIST, RemoteFile
 from bats.data.get import main
 from tests.data.case import IDX_KEYS, DataCase, idx_bytes, small_arrays
@@ -189,6 +190,14 @@ class TestEmnistDownload(EmnistCase):
         download_images(entry, self.folder, progress=False)
         self.assertTrue(path.is_file())
         self.assertTrue((path.parent / EMNIST.idx[0].name).is_file())
+
+    def test_member_that_is_damaged_leaves_nothing_behind(self):
+        content = bytearray(zip_bytes({"gzip/a": bytes(range(250)) * 9, "gzip/b": b"x" * 5000}))
+        content[content.index(b"x" * 5000) + 2500] ^= 1
+        path = self.put("in/gzip.zip", content)
+        with self.assertRaisesRegex(ValueError, f"{path}: expected a complete .zip archive, received a damaged"):
+            unpack(path, ["a", "b", "c"], self.folder)
+        self.assertEqual(sorted(file.name for file in self.folder.iterdir()), ["a", "in"])
 
     def test_every_mirror_fails(self):
         with Mirror({"/gzip.zip": b"x" * len(self.archives["gzip.zip"])}) as mirror:
