@@ -78,7 +78,7 @@ def _read_events(load, entry, path):
     dataset = load(path, entry=entry)
     counts = f"{len(dataset.train)} training and {len(dataset.test)} test recordings"
     n_events = len(dataset.train.times) + len(dataset.test.times)
-    return f"{counts}, {n_events} events in {dataset.n_units} units", dataset.sha256, dataset.notice
+    return f"{counts}, {n_events} events in {dataset.n_units} units", dataset.sha256, ""  # load told its notice
 
 
 def main(entry, argv=None):

@@ -9,7 +9,7 @@ from bats.data.archive import unpack
 from bats.data.catalogue import command
 from bats.data.download import DownloadError, advice, fetch
 from bats.data.embedded import embedded_images
-from bats.data.images import ImageDataset, find_images, read_images
+from bats.data.images import find_images, read_images
 from bats.data.locate import VARIABLE, download_folder, environment_folders, locate
 
 OFFLINE = "BATS_OFFLINE"
@@ -128,7 +128,7 @@ def _complete(entry, folder):
         return False
 
 
-def told(dataset: ImageDataset):
+def told(dataset):
     """The data set itself, after its notice, if any, was printed on stderr; once per process."""
     if dataset.notice and dataset.notice not in _said:
         _said.add(dataset.notice)

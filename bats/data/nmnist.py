@@ -16,6 +16,7 @@ from bats.data.catalogue import command
 from bats.data.download import checksum_like, sha256_of
 from bats.data.event_catalogue import NMNIST, fetch_files, naming_the_remedy
 from bats.data.events import EventDataset, check_events
+from bats.data.load import told
 from bats.data.locate import download_folder, locate
 from bats.data.npz import check_range, read_npz
 
@@ -142,13 +143,13 @@ def load_nmnist(path=None, merge_polarities=False, entry=NMNIST):
         found = find_nmnist([path])[0] if path.is_dir() else path if path.is_file() else None
         if found is None:
             raise FileNotFoundError(f"{entry.title}: no {FILE_NAME} in {path}. Get it with: {command(entry)}")
-        return _read(found, merge_polarities, entry)
+        return told(_read(found, merge_polarities, entry))
     found, searched = find_nmnist()
     if found is None:
         where = ", ".join(map(str, searched))
         raise FileNotFoundError(f"{entry.title}: no {FILE_NAME} in {where}. Get it with: {command(entry)}")
     with naming_the_remedy(entry):
-        return _read(found, merge_polarities, entry)
+        return told(_read(found, merge_polarities, entry))
 
 
 def _read(found, merge_polarities, entry):

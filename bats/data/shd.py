@@ -16,6 +16,7 @@ from bats.data.catalogue import command
 from bats.data.download import checksum_like, sha256_of
 from bats.data.event_catalogue import SHD, fetch_files, naming_the_remedy
 from bats.data.events import EventDataset, check_events
+from bats.data.load import told
 from bats.data.locate import locate
 
 
@@ -61,9 +62,9 @@ def load_shd(path=None, entry=SHD):
         names, where = " and ".join(file.name for file in entry.files), ", ".join(map(str, searched))
         raise FileNotFoundError(f"{entry.title}: no {names} in {where}. Get them with: {command(entry)}")
     if path is not None:
-        return _read(folder, entry)
+        return told(_read(folder, entry))
     with naming_the_remedy(entry):
-        return _read(folder, entry)
+        return told(_read(folder, entry))
 
 
 def _read(folder, entry):

@@ -73,6 +73,7 @@ class TestAtis(DataCase):
 class NmnistCase(DataCase):
     def setUp(self):
         super().setUp()
+        self.screen = self.enterContext(contextlib.redirect_stderr(io.StringIO()))
         generator = np.random.default_rng(4)
         self.recordings, self.archives = {}, {}
         for part, n in (("Train", 23), ("Test", 11)):
@@ -173,6 +174,7 @@ class TestNmnist(NmnistCase):
         self.archives["Test.zip"] = archive({"Test/0/1.bin": atis([(0, 0, 0, 5), (1, 0, 0, 2)])})
         path, entry = self.converted()
         self.assertIn("1 events stood out of order", load_nmnist(path, entry=entry).notice)
+        self.assertIn("1 events stood out of order", self.screen.getvalue())
 
     def test_damaged_converted_files(self):
         path, entry = self.converted()

@@ -54,6 +54,7 @@ def hdf5(made, times_type=np.float16, units_type=np.uint16, labels_type=np.uint1
 class TestShd(DataCase):
     def setUp(self):
         super().setUp()
+        self.screen = self.enterContext(contextlib.redirect_stderr(io.StringIO()))
         generator = np.random.default_rng(6)
         self.made = {"train": recordings(generator, 25), "test": recordings(generator, 9)}
         self.plain = {f"shd_{part}.h5": hdf5(made) for part, made in self.made.items()}
@@ -114,6 +115,7 @@ class TestShd(DataCase):
         self.assertEqual(dataset.n_dropped, 5)
         self.assertIn("5 events that are not finite or out of range were left out", dataset.notice)
         self.assertEqual(dataset.describe()["n_dropped"], 5)
+        self.assertIn("5 events that are not finite or out of range were left out", self.screen.getvalue())
 
     def test_out_of_order_is_sorted_stably_and_told(self):
         self.made["train"][2] = (np.array([0.5, 0.25, 0.5], np.float16), np.array([1, 2, 3], np.uint16), 4)
