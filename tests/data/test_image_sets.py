@@ -330,6 +330,19 @@ class TestFashion(DataCase):
             with self.assertRaisesRegex(FileNotFoundError, "expected Fashion-MNIST, received the IDX files of MNIST"):
                 read_images(fashion, self.folder / "mnist")
 
+    def test_set_without_an_npz_file_is_downloaded_as_idx_files(self):
+        with Mirror({}) as mirror:
+            entry = dataclasses.replace(self.small_entry(mirror=mirror), name="fashion_mnist", npz=None, embedded=None)
+            mirror.files |= {f"/{file.name}": self.files[file.name] for file in entry.idx}
+            dataset = load_images(entry)
+            self.assertHolds(dataset, small_arrays())
+            self.assertEqual(dataset.source, self.folder / "cache-home" / "bats" / "raw" / "fashion_mnist")
+            load_images(entry)
+            self.assertEqual((len(mirror.requests), dataset.checked), (4, "sha256"))
+            self.put("cache-home/bats/raw/fashion_mnist/" + entry.idx[0].name, b"damaged")
+            with self.assertRaisesRegex(ValueError, "expected gzip data.*get fashion_mnist --force"):
+                load_images(entry)
+
     def test_catalogue(self):
         self.assertEqual([file.name for file in FASHION_MNIST.idx], [file.name for file in MNIST.idx])
         for entry in IMAGE_DATASETS.values():
