@@ -331,7 +331,7 @@ class TestFashion(DataCase):
                 read_images(fashion, self.folder / "mnist")
 
     def test_set_without_an_npz_file_is_downloaded_as_idx_files(self):
-        with Mirror({}) as mirror:
+        with Mirror({}) as mirror, contextlib.redirect_stderr(io.StringIO()):
             entry = dataclasses.replace(self.small_entry(mirror=mirror), name="fashion_mnist", npz=None, embedded=None)
             mirror.files |= {f"/{file.name}": self.files[file.name] for file in entry.idx}
             dataset = load_images(entry)
