@@ -22,18 +22,18 @@ def main(argv=None):
 
 
 def _add_get(parser):
-    from bats.data import IMAGE_DATASETS
+    from bats.data import EVENT_DATASETS, IMAGE_DATASETS
     from bats.data.get import add_arguments
 
-    parser.add_argument("name", choices=sorted(IMAGE_DATASETS), help="which one")
+    parser.add_argument("name", choices=sorted({**IMAGE_DATASETS, **EVENT_DATASETS}), help="which one")
     add_arguments(parser)
 
 
 def _get(options):
-    from bats.data import IMAGE_DATASETS
+    from bats.data import EVENT_DATASETS, IMAGE_DATASETS
     from bats.data.get import get
 
-    return get(IMAGE_DATASETS[options.name], options)
+    return get({**IMAGE_DATASETS, **EVENT_DATASETS}[options.name], options)
 
 
 def _doctor(options):

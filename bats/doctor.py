@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bats._version import __version__
-from bats.data import IMAGE_DATASETS, find_images, search_folders
+from bats.data import EVENT_DATASETS, IMAGE_DATASETS, find_images, search_folders
 from bats.data.catalogue import command
 from bats.data.embedded import path_of
+from bats.data.nmnist import find_nmnist
+from bats.data.shd import find_shd
 from bats.gpu_probe import probe_cupy, probe_driver
 
 OK, MISSING, BROKEN = "ok", "missing", "BROKEN"
-_PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib", "tqdm", "requests", "scikit-learn")
+_PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib", "tqdm", "requests", "scikit-learn", "scipy")
 _CUPY_AVOIDED, _CUPY_LEAST = "14.1.0", (14, 2)
 
 
@@ -131,13 +133,14 @@ def _size_of(folder, patterns):
 def _data():
     """Findings about every data set that bats can name."""
     yield Finding(OK, "data folders", os.pathsep.join(map(str, search_folders())))
-    for entry in IMAGE_DATASETS.values():
-        path, _ = find_images(entry)
+    events = {"nmnist": find_nmnist, "shd": find_shd}
+    for entry in (*IMAGE_DATASETS.values(), *EVENT_DATASETS.values()):
+        path, _ = events[entry.name]() if entry.name in events else find_images(entry)
         if path is not None:
             yield Finding(OK, entry.title, f"{path} (not read: loading it checks it)")
         else:
             yield Finding(MISSING, entry.title, "not in the data folders", command(entry))
-        if entry.embedded:
+        if getattr(entry, "embedded", None):
             part = path_of(entry)
             there = part.is_file()
             text = f"{part}: {part.stat().st_size / 1e6:.2f} MB" if there else f"{part} is not there"

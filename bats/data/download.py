@@ -31,20 +31,33 @@ class DownloadError(OSError):
 
 def sha256_of(path):
     """Lower-case hexadecimal SHA-256 of a file; OSError if it cannot be read."""
-    digest = hashlib.sha256()
+    return _digest(path, hashlib.sha256())
+
+
+def checksum_like(path, checksum):
+    """The checksum of a file, of the kind of another one: SHA-256 for 64 hexadecimal digits, MD5 for 32."""
+    return sha256_of(path) if len(checksum) == 64 else _digest(path, hashlib.md5(usedforsecurity=False))
+
+
+def _digest(path, digest):
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
 
-def fetch(urls, destination, sha256, size=None, progress=True, unreachable=None, force=False):
+def _kind(checksum):
+    return "sha256" if len(checksum) == 64 else "md5"
+
+
+def fetch(urls, destination, checksum, size=None, progress=True, unreachable=None, force=False):
     """Downloads one file and returns its path (pathlib.Path).
 
     urls         mirrors of the same file, tried in order (a single string is one mirror).
     destination  the file to make; its folder is created. If it exists with the right checksum nothing is done; with a
                  wrong one it is replaced, once the new file is complete.
-    sha256       expected checksum, 64 hexadecimal digits. The file gets its name only after it matched.
+    checksum     the one expected: 64 hexadecimal digits, SHA-256, or 32, MD5 (where nothing else was published). The
+                 file gets its name only after it matched.
     size         expected bytes, if known: a mirror that announces another size is not read.
     progress     show a progress bar on stderr.
     unreachable  a set of hosts (host:port as in the URL) that did not answer before; they are skipped, and those found
@@ -56,14 +69,14 @@ def fetch(urls, destination, sha256, size=None, progress=True, unreachable=None,
     written, ValueError for a malformed checksum or an empty list of mirrors.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
-    sha256 = str(sha256).lower()
+    checksum = str(checksum).lower()
     if not urls:
         raise ValueError("fetch: expected at least one URL, received none")
-    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
-        raise ValueError(f"fetch: expected a SHA-256 of 64 hexadecimal digits, received {sha256!r}")
+    if len(checksum) not in (32, 64) or set(checksum) - set("0123456789abcdef"):
+        raise ValueError(f"fetch: expected an MD5 of 32 or a SHA-256 of 64 hexadecimal digits, received {checksum!r}")
     destination = Path(destination)
     unreachable = set() if unreachable is None else unreachable
-    if not force and destination.is_file() and sha256_of(destination) == sha256:
+    if not force and destination.is_file() and checksum_like(destination, checksum) == checksum:
         return destination
     with writing(destination.parent, "create the folder"):
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -71,35 +84,39 @@ def fetch(urls, destination, sha256, size=None, progress=True, unreachable=None,
     reasons = []
     for url in urls:
         try:
-            _from_mirror(url, part, sha256, size, progress, unreachable)
+            _from_mirror(url, part, checksum, size, progress, unreachable)
         except MirrorFailed as failure:
             reasons.append((url, str(failure)))
             continue
         with writing(destination, "put the finished download in place as"):
             os.replace(part, destination)
         return destination
-    wanted = RemoteFile(destination.name, sha256, size, tuple(urls))
+    sums = (checksum, None) if _kind(checksum) == "sha256" else (None, checksum)
+    wanted = RemoteFile(destination.name, sums[0], size, tuple(urls), sums[1])
     raise DownloadError(advice(destination.name, [wanted], destination.parent, reasons), reasons)
 
 
-def advice(title, files, folder, reasons):
+def advice(title, files, folder, reasons, then=None):
     """Message of a DownloadError: what failed, and how to go on without a network.
 
     title    how to call what could not be had.
-    files    objects with .name, .sha256 and .urls (bats.data.catalogue.RemoteFile), all of which are needed.
+    files    bats.data.catalogue.RemoteFile objects, all of which are needed.
     folder   where they belong.
     reasons  [(url, reason)].
+    then     what else is to be done once they are there; None: nothing, and any folder of BATS_DATA will do as well.
     """
     lines = [f"{title} could not be downloaded:"]
     lines += [f"  {url}\n      {reason}" for url, reason in reasons]
     lines += ["To go on without a network on this machine, download on another one"]
-    lines += [f"  {file.urls[0]}\n      (sha256 {file.sha256})" for file in files]
+    for file in files:
+        renamed = "" if file.urls[0].endswith(f"/{file.name}") else f"as {file.name}, "
+        lines += [f"  {file.urls[0]}\n      ({renamed}{_kind(file.checksum)} {file.checksum})"]
     lines += [f"and put it into the folder {Path(folder).absolute()},"]
-    lines += ["or into any other folder and set the environment variable BATS_DATA to that folder."]
+    lines += [then or "or into any other folder and set the environment variable BATS_DATA to that folder."]
     return "\n".join(lines)
 
 
-def _from_mirror(url, part, sha256, size, progress, unreachable):
+def _from_mirror(url, part, checksum, size, progress, unreachable):
     """Leaves the complete, checked file in `part`, or raises MirrorFailed with the reason."""
     host = urlsplit(url).netloc
     if host in unreachable:
@@ -124,10 +141,10 @@ def _from_mirror(url, part, sha256, size, progress, unreachable):
             raise MirrorFailed(f"no connection: {short(failure)}") from failure
         except requests.exceptions.RequestException as failure:
             raise MirrorFailed(f"{type(failure).__name__}: {short(failure)}") from failure
-        found = sha256_of(part)
-        if found == sha256:
+        found = checksum_like(part, checksum)
+        if found == checksum:
             return
-        last = f"wrong checksum: expected sha256 {sha256}, received {found} ({part.stat().st_size} bytes)"
+        last = f"wrong checksum: expected {_kind(checksum)} {checksum}, received {found} ({part.stat().st_size} bytes)"
         with writing(part, "remove the incomplete download"):
             part.unlink()
         if not resumed:  # the mirror itself delivers something else; a bad .part would be worth another attempt

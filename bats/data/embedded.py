@@ -28,4 +28,4 @@ def embedded_images(entry, reasons=()):
             f"  full set: {command(entry)}",
         ]
     )
-    return dataclasses.replace(part, name=f"{entry.name}_subset", notice=notice)
+    return dataclasses.replace(part, name=f"{entry.name}_subset", notice=notice, kind="embedded subset")

@@ -21,7 +21,13 @@ def read_idx(path, ndim=None):
     Raises ValueError naming the file, what was expected and what came (bad gzip data, wrong type, truncated, too long),
     or OSError if the file cannot be opened.
     """
-    content = _content(path)
+    with open(path, "rb") as file:
+        return parse_idx(file.read(), path, ndim)
+
+
+def parse_idx(stored, path, ndim=None):
+    """read_idx for the bytes of a file (from an archive, say); `path` is how messages name it."""
+    content = _content(stored, path)
     if len(content) < 4:
         raise ValueError(f"{path}: expected an IDX header of at least 4 bytes, received {len(content)} bytes")
     zero, kind, dimensions = struct.unpack(">HBB", content[:4])
@@ -42,9 +48,7 @@ def read_idx(path, ndim=None):
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
-def _content(path):
-    with open(path, "rb") as file:
-        compressed = file.read()
+def _content(compressed, path):
     if not compressed.startswith(b"\x1f\x8b"):
         if str(path).endswith(".gz"):
             raise ValueError(

@@ -9,11 +9,11 @@ import numpy as np
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def read_npz(path):
-    """The four arrays x_train, y_train, x_test, y_test of a .npz file as a dict, exactly as stored.
+def read_npz(path, optional=(), keys=KEYS):
+    """The arrays `keys` (x_train, y_train, x_test, y_test) of a .npz file as a dict, exactly as stored.
 
-    Other keys in the file are left alone. Pickled objects are refused. Raises ValueError naming the file and the key,
-    or OSError if the file cannot be opened.
+    optional: further keys that are read where the file has them; all others are left alone. Pickled objects are refused.
+    Raises ValueError naming the file and the key, or OSError if the file cannot be opened.
     """
     with open(path, "rb") as raw:  # opened here so that a missing file keeps its OSError and a damaged one is closed
         try:
@@ -23,14 +23,14 @@ def read_npz(path):
                 f"{path}: expected a NumPy .npz file, received a damaged or different file: {error}"
             ) from error
         if not isinstance(file, np.lib.npyio.NpzFile):
-            wanted = f"expected a .npz file with {', '.join(KEYS)}"
+            wanted = f"expected a .npz file with {', '.join(keys)}"
             raise ValueError(f"{path}: {wanted}, received a single array {list(file.shape)}")
-        missing = [key for key in KEYS if key not in file.files]
+        missing = [key for key in keys if key not in file.files]
         if missing:
             present = ", ".join(sorted(file.files)) or "nothing"
-            wanted = f"expected the keys {', '.join(KEYS)}"
+            wanted = f"expected the keys {', '.join(keys)}"
             raise ValueError(f"{path}: {wanted}; missing {', '.join(missing)}, present {present}")
-        return {key: _member(file, key, path) for key in KEYS}
+        return {key: _member(file, key, path) for key in (*keys, *(key for key in optional if key in file.files))}
 
 
 def _member(file, key, path):
@@ -62,18 +62,21 @@ def check_images(images, labels, n_classes, where, shape=None):
         raise ValueError(f"{x_name}: expected images of {list(shape)} pixels, received {list(images.shape[1:])}")
     if images.dtype.kind not in "iu":
         raise TypeError(f"{x_name}: expected integers 0..255 (uint8), received {images.dtype}")
-    _check_range(images, 0, 255, x_name)
+    check_range(images, 0, 255, x_name)
     if labels.shape != images.shape[:1]:
         raise ValueError(
             f"{y_name}: expected one label per image, [{len(images)}], received the shape {list(labels.shape)}"
         )
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{y_name}: expected integers 0..{n_classes - 1}, received {labels.dtype}")
-    _check_range(labels, 0, n_classes - 1, y_name)
+    check_range(labels, 0, n_classes - 1, y_name)
     return np.ascontiguousarray(images, np.uint8), np.ascontiguousarray(labels, np.int32)
 
 
-def _check_range(values, low, high, name):
+def check_range(values, low, high, name):
+    """Raises ValueError, naming what was expected and what came, unless all integers lie in low..high; any if empty."""
+    if not values.size:
+        return
     least, most = int(values.min()), int(values.max())
     if least < low or most > high:
         raise ValueError(f"{name}: expected values {low}..{high}, received {least}..{most}")

@@ -32,9 +32,14 @@ class Task:
     default_epochs: int
 
     @property
+    def title(self):
+        """The data set by name and, where it says so, by what it is: full set, embedded subset, ..."""
+        kind = self.dataset.get("kind")
+        return f"{self.dataset['name']}, {kind}" if kind else self.dataset["name"]
+
+    @property
     def description(self):
-        kind = {None: "", True: ", embedded subset", False: ", full set"}[self.dataset.get("is_subset")]
-        return f"{self.dataset['name']}{kind}: {self.n_train} training, {len(self.test_source)} test samples"
+        return f"{self.title}: {self.n_train} training, {len(self.test_source)} test samples"
 
 
 @dataclass
@@ -71,7 +76,7 @@ def run(make_study, arguments):
     try:
         study = make_study()
         trainer, sources = _prepare(study, arguments)
-    except (ValueError, OSError, CudaUnavailable) as error:
+    except (ValueError, OSError, ImportError, CudaUnavailable) as error:  # ImportError: an extra is not installed
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"{study.name}: {study.task.description} | {study.network.device} | {trainer.run_folder}", flush=True)
@@ -99,7 +104,8 @@ def _prepare(study, arguments):
     if arguments.epochs is None:
         arguments.epochs = task.default_epochs
         if task.dataset.get("is_subset"):
-            print(f"{arguments.epochs} epochs, the default on the embedded subset (--epochs N for another number)")
+            kind = task.dataset.get("kind", "subset")
+            print(f"{arguments.epochs} epochs, the default on the {kind} (--epochs N for another number)")
     n_train = task.n_train if arguments.max_train is None else arguments.max_train
     if n_train > task.n_train:
         raise ValueError(f"--max-train: expected at most the {task.n_train} training samples of the set, received {n_train}")
@@ -157,10 +163,11 @@ def _report(study, trainer, arguments):
         *(",".join(map(str, (name, *row))) for name, row in zip(names, matrix, strict=True)),
     ]
     write_text(folder.path / "confusion_matrix.csv", "\n".join(rows) + "\n")
-    plots.confusion_matrix(matrix, columns, f"Test accuracy {accuracy}, {len(labels)} samples", folder.path / "confusion_matrix.png")
+    title = f"{task.title}\nTest accuracy {accuracy}, {len(labels)} samples"
+    plots.confusion_matrix(matrix, columns, title, folder.path / "confusion_matrix.png")
     trains, prediction = sample_spikes(readout.network, readout.loss, task.test_source, 0, readout.max_simulation)
     predicted = "silent" if prediction < 0 else names[prediction]
-    title = f"{study.name}: test sample 0, label {names[labels[0]]}, prediction {predicted}"
+    title = f"{study.name}, {task.title}\ntest sample 0, label {names[labels[0]]}, prediction {predicted}"
     plots.spike_raster(trains, title, folder.path / "raster.png", names)
     with atomic_file(folder.path / "predictions.npz") as file:
         np.savez(file, labels=labels, predictions=metrics["predictions"])

@@ -107,8 +107,8 @@ def spike_raster(layers, title, path, class_names=None):
         if n_neurons <= 60:
             axes.vlines(milliseconds, neurons - 0.38, neurons + 0.38, color=colour, linewidth=1.4)
             named = class_names is not None and len(class_names) == n_neurons and index == len(layers) - 1
-            ticks = range(0, n_neurons, 1 if named or n_neurons <= 20 else 10)
-            axes.set_yticks(ticks, class_names if named else ticks)
+            step = 1 if n_neurons <= 20 else 3 if named else 10
+            axes.set_yticks(range(0, n_neurons, step), (class_names if named else range(n_neurons))[::step])
             axes.grid(axis="y", alpha=0.2, linewidth=0.6)
         else:
             axes.scatter(milliseconds, neurons, s=2.5, color=colour, linewidths=0)

@@ -14,7 +14,7 @@ if importlib.util.find_spec("bats") is None:  # a bare checkout, nothing install
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import bats
-from bats.data import load_mnist
+from bats.data import load_image_data
 from bats.initializers import uniform
 from bats.sources import LatencyImages
 from bats.training import StepSchedule, command_line
@@ -41,11 +41,11 @@ class Model:
     tau_s: float = 0.130
     batch_size: int = 50
 
-    def network(self, device="auto", dtype="float32", seed=None):
+    def network(self, device="auto", dtype="float32", seed=None, n_inputs=28 * 28, n_classes=10):
         network = bats.Network(device=device, dtype=dtype, seed=seed)
-        layer = bats.InputLayer(28 * 28, name="input")
+        layer = bats.InputLayer(n_inputs, name="input")
         network.add_layer(layer, input=True)
-        sizes = (self.n_hidden, 10)
+        sizes = (self.n_hidden, n_classes)
         for name, n_neurons, theta, k in zip(("hidden", "output"), sizes, self.theta, self.max_n_spike, strict=True):
             layer = bats.LIFLayer(layer, n_neurons, self.tau_s, theta, theta, uniform(*self.initial_weights), max_n_spike=k, name=name)
             network.add_layer(layer)
@@ -68,17 +68,17 @@ TTFS = Model(
 
 
 def load_task(path, model):
-    """MNIST as a Task; `path` as in bats.data.load_mnist, None searches."""
-    data = load_mnist(path)
+    """MNIST, or another set of images from a .npz file, as a Task; `path` as in bats.data.load_image_data, None searches."""
+    data = load_image_data("mnist", path)
     epochs = model.epochs
     if data.is_subset:
         epochs = SUBSET_EPOCHS
     return Task(
         dataset=data.describe(),
         n_train=len(data.x_train),
-        make_source=lambda part: LatencyImages(data.x_train[part], data.y_train[part], T_INPUT),
-        test_source=LatencyImages(data.x_test, data.y_test, T_INPUT),
-        class_names=list(range(10)),
+        make_source=lambda part: LatencyImages(data.x_train[part], data.y_train[part], T_INPUT, data.n_classes),
+        test_source=LatencyImages(data.x_test, data.y_test, T_INPUT, data.n_classes),
+        class_names=list(data.class_names),
         default_epochs=epochs,
     )
 
@@ -89,13 +89,14 @@ def main(name, description, train, evaluate=None):
     arguments = command_line.parse(parser)
 
     def make_study():
-        network = train.network(arguments.device, arguments.dtype, arguments.seed)
+        task = load_task(arguments.data, train)
+        sizes = {"n_inputs": task.test_source.n_neurons, "n_classes": task.test_source.n_classes}
+        network = train.network(arguments.device, arguments.dtype, arguments.seed, **sizes)
         readout = None
         if evaluate is not None:
-            judged = train.with_limits_of(evaluate).network(arguments.device, arguments.dtype, arguments.seed)
+            judged = train.with_limits_of(evaluate).network(arguments.device, arguments.dtype, arguments.seed, **sizes)
             readout = Readout(evaluate.readout, judged, evaluate.make_loss(), evaluate.t_max)
         optimizer = bats.AdamOptimizer(arguments.learning_rate)
-        task = load_task(arguments.data, train)
         schedule = StepSchedule(train.learning_rate_factor, 1) if train.learning_rate_factor < 1 else None
         return Study(name, network, train.make_loss(), optimizer, task, train.t_max, schedule, readout)
 

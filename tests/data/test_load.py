@@ -48,7 +48,7 @@ class TestPath(LoadCase):
         for changed in (None, *entry.idx):
             for file in entry.idx:
                 self.put(f"idx/{file.name}", self.files[file.name] + (bytes(1) if file is changed else b""))
-            with mock.patch("bats.data.images.read_idx", lambda path, ndim: small_arrays()[_key(path)]):
+            with mock.patch("bats.data.image_files.read_idx", lambda path, ndim: small_arrays()[_key(path)]):
                 sums.add(self.load(entry, self.folder / "idx")[0].sha256)
         self.assertEqual(len(sums), 5)
 

@@ -1,0 +1,14 @@
+"""Downloads Fashion-MNIST into this folder (or --out): checksum, mirrors, resumable; see --help."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("bats") is None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bats.data.catalogue import FASHION_MNIST
+from bats.data.get import main
+
+if __name__ == "__main__":
+    sys.exit(main(FASHION_MNIST))

@@ -1,0 +1,14 @@
+"""Downloads N-MNIST into this folder (or --out) and converts it to one file: checksum, mirrors, resumable; see --help."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("bats") is None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bats.data.event_catalogue import NMNIST
+from bats.data.get import main
+
+if __name__ == "__main__":
+    sys.exit(main(NMNIST))
