@@ -1,7 +1,6 @@
 """What is known about the published event data sets: their files, checksums and mirrors; and how they are fetched.
 
-Only MD5 sums were published. They are those of several independent loaders: N-MNIST in tonic and SpikingJelly, SHD in
-norse and in the publisher's own list.
+Only MD5 sums are known, those of several independent loaders: N-MNIST in tonic and SpikingJelly, SHD in norse.
 """
 
 import contextlib
