@@ -1,5 +1,8 @@
 """bats.ensemble: every network of an ensemble does what bats.reference, and what bats.Network, does with it alone."""
 
+import contextlib
+import io
+
 import numpy as np
 
 import bats
@@ -151,13 +154,15 @@ class Checks:
         self.assertGreater(status["silent"], 0)
 
     def test_same_bits_every_time(self):
-        case, runs = Case(7, 300, 2, 4, 2), []
+        case, runs, shown = Case(7, 300, 2, 4, 2), [], io.StringIO()
         for progress in (False, True):
             ensemble = case.ensemble(self.device, "float32")
             optimizer = bats.GradientDescentOptimizer(0.1)
-            ensemble.train(case.times, case.counts, case.labels, LOSSES["count"][0], optimizer, 5, progress=progress)
+            with contextlib.redirect_stderr(shown):
+                ensemble.train(case.times, case.counts, case.labels, LOSSES["count"][0], optimizer, 5, progress=progress)
             runs.append(to_numpy(ensemble.weights).tobytes())
         self.assertEqual(*runs)
+        self.assertIn("300 networks", shown.getvalue())
 
     def test_weights(self):
         case = Case(8, 3, 2, 4, 2)
