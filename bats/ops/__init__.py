@@ -1,6 +1,7 @@
 """Operations: each checks its arguments, then runs its CPU twin (bats/cpu) or its CUDA kernel (cuda/), by where the arrays are."""
 
 from bats.ops.encode_latency import encode_latency, gather_spike_trains, next_batch
+from bats.ops.ensemble_gradient import ensemble_gradient
 from bats.ops.losses import (
     accumulate_metrics,
     predict,
@@ -23,6 +24,7 @@ __all__ = [
     "accumulate_metrics",
     "adam",
     "encode_latency",
+    "ensemble_gradient",
     "event_factors",
     "forward_scratch",
     "gather_spike_trains",
