@@ -3,9 +3,9 @@
 Times are in seconds everywhere. docs/theory.md derives the method; bats.reference is the whole model in NumPy float64.
 """
 
-from bats import device, initializers, sources, step
+from bats import augmentation, device, initializers, sources, step
 from bats._version import __version__
-from bats.layers import InputLayer, LIFLayer
+from bats.layers import ConvInputLayer, ConvLIFLayer, InputLayer, LIFLayer, PoolingLayer
 from bats.losses import SpikeCountClassLoss, SpikeCountLoss, SpikeTimeLoss, TTFSSoftmaxCrossEntropy
 from bats.network import Network
 from bats.optimizers import AdamOptimizer, GradientDescentOptimizer, NAdamOptimizer
@@ -22,17 +22,21 @@ def __getattr__(name):
 
 __all__ = [
     "AdamOptimizer",
+    "ConvInputLayer",
+    "ConvLIFLayer",
     "GradientDescentOptimizer",
     "InputLayer",
     "LIFLayer",
     "NAdamOptimizer",
     "Network",
+    "PoolingLayer",
     "SpikeCountClassLoss",
     "SpikeCountLoss",
     "SpikeTimeLoss",
     "TTFSSoftmaxCrossEntropy",
     "Trainer",
     "__version__",
+    "augmentation",
     "device",
     "initializers",
     "sources",

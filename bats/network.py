@@ -7,7 +7,7 @@ import numpy as np
 from bats import storage
 from bats.cpu.warm_up import warm_up
 from bats.device import array_module, check_dtype, is_cupy, resolve
-from bats.layers import InputLayer, Layer
+from bats.layers import InputLayer, Layer, PoolingLayer
 from bats.spikes import check_spike_trains
 
 
@@ -74,6 +74,11 @@ class Network:
         return self.layers[0]
 
     @property
+    def trainable_layers(self):
+        """The layers with weights, in order."""
+        return [layer for layer in self.layers if layer.trainable]
+
+    @property
     def output_spike_trains(self):
         """(times [batch, n_neurons, slots] inf-padded, counts [batch, n_neurons]) of the last layer, last forward pass."""
         return self.layers[-1].spike_trains
@@ -81,6 +86,8 @@ class Network:
     def _check_complete(self):
         if len(self.layers) < 2:
             raise RuntimeError(f"network: expected an input layer and at least one more, it has {len(self.layers)}")
+        if isinstance(self.layers[-1], PoolingLayer):
+            raise RuntimeError(f"network: expected a last layer with weights, received {self.layers[-1]!r}")
 
     # ------------------------------------------------------------------------------------------------------------------
     def forward(self, spike_times, n_spikes, max_simulation=np.inf, training=False):
@@ -146,8 +153,15 @@ class Network:
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
             layer, events = layers[place], layers[place - 1].events
-            if place > 1:
-                earlier_errors = layers[place - 1].errors
+            if isinstance(layer, PoolingLayer):
+                continue  # the errors went to the spikes that it pools
+            source = place - 1  # the layer whose spikes come in, pooled or not
+            while isinstance(layers[source], PoolingLayer):
+                source -= 1
+            if source > 0:
+                earlier_errors = layers[source].errors
+                if source < place - 1:
+                    layers[place - 1].clear_left_out(earlier_errors)
             else:
                 earlier_errors = self._input_errors(events) if input_errors else None
             layer.backward(errors, events, earlier_errors)
@@ -156,7 +170,7 @@ class Network:
         return gradients
 
     def _input_errors(self, events):
-        errors = self.xp.zeros((events.batch, events.n_slots, events.n_neurons), dtype=self.dtype)
+        errors = self.xp.zeros((events.batch, *events.train_shape), dtype=self.dtype)
         self.input_errors = errors.transpose(0, 2, 1)
         return errors
 
@@ -195,21 +209,21 @@ class Network:
         """
         names = ("spikes", "silent", "overflow", "non_finite", "bounded")
         return {
-            layer.name: dict(zip(names, layer.counters().tolist(), strict=True), samples=self._samples) for layer in self.layers[1:]
+            layer.name: dict(zip(names, layer.counters().tolist(), strict=True), samples=self._samples) for layer in self.trainable_layers
         }
 
     def status_state(self):
         """The counters as arrays, for a checkpoint: {"samples": ..., layer name: int64 [5]}."""
-        return {"samples": np.int64(self._samples), **{layer.name: layer.counters() for layer in self.layers[1:]}}
+        return {"samples": np.int64(self._samples), **{layer.name: layer.counters() for layer in self.trainable_layers}}
 
     def load_status_state(self, state):
         self._samples = int(state["samples"])
-        for layer in self.layers[1:]:
+        for layer in self.trainable_layers:
             layer.load_counters(state[layer.name])
 
     def reset_status(self):
         self._samples = 0
-        for layer in self.layers[1:]:
+        for layer in self.trainable_layers:
             layer.load_counters(np.zeros(5, dtype=np.int64))
 
     def reset(self):

@@ -101,6 +101,9 @@ class Resident:
     def __len__(self):
         return self._length
 
+    def begin_epoch(self, epoch):
+        """Called by the Trainer before epoch `epoch` (from 0); sources that vary from epoch to epoch take note."""
+
     def allocate(self, batch):
         """A place for batches of up to `batch` samples."""
         xp = self.xp

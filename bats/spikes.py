@@ -19,6 +19,8 @@ class EventList:
     neurons    [batch, capacity] int32, the neuron that spiked
     positions  [batch, capacity] int32, slot * n_neurons + neuron: where the spike stands in the trains [slot, neuron]
     counts     [batch] int32
+    origin     shape (slots, neurons) of the trains that positions point into, if they are not the list's own: a pooled list
+               renames its neurons, and its positions still say where the spikes came from (its order: time, then that neuron)
     """
 
     times: object
@@ -27,6 +29,7 @@ class EventList:
     counts: object
     n_neurons: int
     n_slots: int
+    origin: tuple | None = None
 
     @classmethod
     def allocate(cls, xp, batch, n_neurons, n_slots, dtype):
@@ -41,11 +44,16 @@ class EventList:
         """The same list, restricted to its first `batch` samples (views)."""
         neurons = self.neurons[:batch]
         positions = neurons if self.positions is self.neurons else self.positions[:batch]
-        return EventList(self.times[:batch], neurons, positions, self.counts[:batch], self.n_neurons, self.n_slots)
+        return EventList(self.times[:batch], neurons, positions, self.counts[:batch], self.n_neurons, self.n_slots, self.origin)
 
     @property
     def batch(self):
         return self.times.shape[0]
+
+    @property
+    def train_shape(self):
+        """(slots, neurons) of the trains that positions point into: the shape of errors, without the batch."""
+        return self.origin or (self.n_slots, self.n_neurons)
 
 
 def check_spike_trains(times, counts, n_neurons):

@@ -141,7 +141,7 @@ class Step:
         samples, loss, correct, silent = to_numpy(self._totals).tolist()
         whole = max(samples, 1)
         layers = {}
-        for layer in self.network.layers[1:]:
+        for layer in self.network.trainable_layers:
             total = self.network.status()[layer.name]
             layers[layer.name] = {
                 "spikes_per_sample": total["spikes"] / max(total["samples"], 1),

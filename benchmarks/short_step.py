@@ -1,9 +1,10 @@
-"""A few small training steps on the GPU that reach every kernel, for compute-sanitizer (see gpu_tests.py)."""
+"""A few small training steps on the GPU that reach every kernel of bats, for compute-sanitizer (see gpu_tests.py)."""
 
 import environment  # noqa: F401
 import numpy as np
 
 import bats
+from bats.augmentation import ElasticImages
 from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 
@@ -12,6 +13,31 @@ def network(dtype, n_inputs, max_n_spike):
     sizes = (("hidden", 70), ("second", 33), ("output", 5))
     layers = [bats.LIFLayer(None, n, 0.1, 0.05, 0.05, max_n_spike=max_n_spike, name=name) for name, n in sizes]
     return bats.Network([bats.InputLayer(n_inputs), *layers], device="cuda", dtype=dtype, seed=0)
+
+
+def conv_network(dtype):
+    """Odd sizes, stride, padding, a pooling that leaves neurons out, channels that fill no warp."""
+    neuron = {"tau_s": 0.1, "theta": 0.02, "delta_theta": 0.02}
+    layers = [
+        bats.ConvInputLayer((13, 12, 1), "input"),
+        bats.ConvLIFLayer(None, (3, 4, 5), max_n_spike=1, name="conv_1", **neuron),
+        bats.PoolingLayer(None, "pool_1"),
+        bats.ConvLIFLayer(None, (2, 3, 35), max_n_spike=3, name="conv_2", stride=(2, 1), padding=1, **neuron),
+        bats.PoolingLayer(None, "pool_2", window=(1, 2)),
+        bats.LIFLayer(None, 5, max_n_spike=6, name="output", **neuron),
+    ]
+    return bats.Network(layers, device="cuda", dtype=dtype, seed=0)
+
+
+def conv_steps(dtype, rng):
+    images, labels = rng.integers(0, 256, (30, 13, 12)).astype(np.uint8), rng.integers(0, 5, 30)
+    source = ElasticImages(images, labels, seed=1)
+    loss, optimizer = bats.SpikeCountClassLoss(5, 1), bats.AdamOptimizer(0.01)
+    step = Step(conv_network(dtype), loss, source, 7, 0.3, optimizer, graph=False)
+    step.start(rng.permutation(30))
+    while step.train_next():
+        pass
+    print(dtype, "convolution", step.metrics()["loss"])
 
 
 def main():
@@ -25,6 +51,7 @@ def main():
         (spikes, bats.SpikeCountClassLoss(5, 1), bats.GradientDescentOptimizer, 6),
     )
     for dtype in ("float32", "float64"):
+        conv_steps(dtype, rng)
         for source, loss, optimizer, max_n_spike in cases:
             step = Step(network(dtype, source.n_neurons, max_n_spike), loss, source, 17, 5.0, optimizer(0.01), graph=False)
             step.start(rng.permutation(60))

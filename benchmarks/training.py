@@ -1,10 +1,11 @@
-"""Time and memory of whole training steps: the MNIST jobs of experiments/mnist.
+"""Time and memory of whole training steps: the jobs of experiments/mnist and the Fashion-MNIST network.
 
 Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work; then every step is
 timed on its own, with device events on CUDA and with a wall clock on the CPU, and the median is reported. An epoch is timed as
 a user sees it: 60 000 images, order and metrics included. Memory is what the run holds beside the images.
 
     python benchmarks/training.py --device cuda --batches 5 50 256 1024 --out results/training_cuda.json
+    python benchmarks/training.py --device cuda --jobs fashion --data fashion_mnist.npz
 """
 
 import argparse
@@ -14,14 +15,35 @@ import time
 
 import environment
 import models
+import models_conv
 import numpy as np
 
 import bats
 from bats.data import load_mnist
+from bats.initializers import uniform
 from bats.sources import LatencyImages
 from bats.step import Step
 
-JOBS = {"count": models.COUNT, "ttfs": models.TTFS}
+
+class Fashion:
+    """784-400-400-10 of the 2022 code; meant for the Fashion-MNIST images (--data)."""
+
+    t_max, learning_rate, batch_size = 0.2, 0.0005, 5
+
+    def network(self, device, dtype, seed):
+        neurons = [
+            {"tau_s": 0.130, "theta": theta, "delta_theta": theta, "max_n_spike": k, "weight_initializer": uniform(-1, 1)}
+            for theta, k in ((0.13, 5), (0.45, 5), (0.7, 20))
+        ]
+        sizes = (("hidden_1", 400), ("hidden_2", 400), ("output", 10))
+        layers = [bats.LIFLayer(None, n, name=name, **neuron) for (name, n), neuron in zip(sizes, neurons, strict=True)]
+        return bats.Network([bats.InputLayer(784, "input"), *layers], device=device, dtype=dtype, seed=seed)
+
+    def make_loss(self):
+        return bats.SpikeCountClassLoss(target_true=15, target_false=3)
+
+
+JOBS = {"count": models.COUNT, "ttfs": models.TTFS, "conv": models_conv.CONV, "fashion": Fashion()}
 
 
 class Clock:
@@ -83,7 +105,7 @@ def measure(job, batch, device, dtype, data, warm_up, steps):
         "ms_per_step": statistics.median(times), "ms_per_step_p90": statistics.quantiles(times, n=10)[-1],
         "samples_per_second": 1e3 * batch / statistics.median(times),
         "memory_beside_images_mb": None if images_held is None else (clock.memory() - images_held) / 1e6,
-        "hidden_spikes_per_sample": metrics["layers"]["hidden"]["spikes_per_sample"],
+        "spikes_per_sample": {name: layer["spikes_per_sample"] for name, layer in metrics["layers"].items()},
     }  # fmt: skip
     start = time.perf_counter()
     epoch(step, 2)
@@ -104,8 +126,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
-    parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
-    parser.add_argument("--batches", nargs="+", type=int, default=[50])
+    parser.add_argument("--jobs", nargs="+", default=["count", "ttfs"], choices=list(JOBS))
+    parser.add_argument("--batches", nargs="+", type=int, help="default: those of the experiments")
     parser.add_argument("--warm-up", type=int, default=200, help="training steps before the timing (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="steps timed (default: %(default)s)")
     parser.add_argument("--data", help="an .npz file or folder; default: where bats.data.load_mnist looks")
@@ -115,12 +137,12 @@ def main():
     data = load_mnist(options.data)
     rows = []
     for job in options.jobs:
-        for batch in options.batches:
+        for batch in options.batches or [JOBS[job].batch_size]:
             rows.append(measure(job, batch, device, options.dtype, data, options.warm_up, options.steps))
             row = rows[-1]
             memory = "-" if row["memory_beside_images_mb"] is None else f"{row['memory_beside_images_mb']:.0f} MB"
             print(
-                f"{job:6s} batch {batch:5d}  {row['ms_per_step']:8.3f} ms per step  {row['samples_per_second']:10.0f} samples/s  "
+                f"{job:7s} batch {batch:5d}  {row['ms_per_step']:8.3f} ms per step  {row['samples_per_second']:10.0f} samples/s  "
                 f"epoch {row['epoch_seconds']:6.2f} s  inference {row['inference_ms']:7.1f} ms  {memory}",
                 flush=True,
             )

@@ -1,4 +1,7 @@
-"""Compiles the CPU operations for a dtype ahead of the first step, and says so when that takes a while."""
+"""Compiles the CPU operations for a dtype ahead of the first step, and says so when that takes a while.
+
+Those of convolutional layers are compiled when the first such layer joins a network.
+"""
 
 import functools
 import sys
@@ -13,11 +16,21 @@ PATIENCE = 1.0  # seconds after which a notice is printed; a warm cache loads fa
 @functools.cache
 def warm_up(dtype):
     """Runs every CPU operation once on tiny arrays, so that Numba compiles it or loads it from its cache on disk."""
+    _announced(_run, dtype, f"CPU operations for {dtype}")
+
+
+@functools.cache
+def warm_up_convolution(dtype):
+    """The same for the operations of convolution and pooling."""
+    _announced(_run_convolution, dtype, f"CPU operations of convolution for {dtype}")
+
+
+def _announced(run, dtype, what):
     start = time.perf_counter()
-    notice = threading.Timer(PATIENCE, _say, [f"bats: compiling the CPU operations for {dtype} (once; cached on disk) ..."])
+    notice = threading.Timer(PATIENCE, _say, [f"bats: compiling the {what} (once; cached on disk) ..."])
     notice.daemon = True
     notice.start()
-    _run(np.dtype(dtype))
+    run(np.dtype(dtype))
     waited = notice.finished.is_set()
     notice.cancel()
     if waited:
@@ -71,3 +84,30 @@ def _run(dtype):
     ops.tick(schedule, 0.9, 0.999, dtype)
     ops.adam(gradient, gradient.copy(), gradient.copy(), schedule, 0.9, 0.999, 1e-8, gradient.copy())
     ops.gradient_descent(gradient, schedule, gradient.copy())
+
+
+def _run_convolution(dtype):
+    from bats import ops
+    from bats.ops.conv_geometry import convolve, pool
+    from bats.ops.neuron import Neuron
+    from bats.spikes import EventList
+
+    neuron, geometry = Neuron.make(0.1, 0.01, 0.01, dtype), convolve((2, 2, 1), (1, 1, 1))
+    events, out_events = (EventList.allocate(np, 1, 4, n_slots, dtype) for n_slots in (1, 2))
+    ops.sort_events(np.zeros((1, 1, 4), dtype=dtype), np.ones((1, 4), dtype=np.int32), events, ops.sort_scratch(events))
+    weights = np.ones(geometry.weight_shape, dtype=dtype)
+    times, slopes, gains = (np.zeros((1, 2, 4), dtype=dtype) for _ in range(3))
+    counts, status = np.zeros((1, 4), dtype=np.int32), np.zeros((1, 4), dtype=np.int64)
+    scratch = ops.conv_forward_scratch(np, 1, geometry, dtype)
+    ops.conv_spike_times(events, weights, geometry, neuron, 1.0, times, counts, slopes, status, scratch)
+    ops.sort_events(times, counts, out_events, ops.sort_scratch(out_events))
+    factors = np.empty_like(events.times)
+    ops.event_factors(events, neuron, factors)
+    sums = np.zeros((1, 4), dtype=dtype), np.zeros((1, 4), dtype=dtype)
+    errors = np.zeros((1, 1, 4), dtype=dtype)
+    ops.conv_presynaptic_errors(events, factors, weights, geometry, out_events, gains, None, neuron, errors, sums)
+    scratch = ops.conv_gradient_scratch(np, 1, geometry, dtype)
+    ops.conv_weight_gradient(events, factors, geometry, out_events, gains, None, neuron, np.zeros_like(weights), scratch)
+    pooling = pool((2, 2, 1))
+    pooled = EventList.allocate(np, 1, 1, 4, dtype)
+    ops.pool_events(events, pooling, pooled)

@@ -7,10 +7,12 @@ class Layer:
     """A group of neurons. Subclasses set `max_n_spike`, the spikes that a neuron's train holds.
 
     trainable: whether the layer has weights that an optimizer changes.
+    neurons_shape: (X, Y, channels) of the layers whose neurons lie on a grid, else None; index (ix * Y + iy) * channels + ic.
     """
 
     trainable = False
     weights = None
+    neurons_shape = None
 
     def __init__(self, previous_layer, n_neurons, name):
         if previous_layer is not None and not isinstance(previous_layer, Layer):
@@ -32,6 +34,17 @@ class Layer:
 
     def __repr__(self):
         return f"{type(self).__name__}({self.name!r}, n_neurons={self.n_neurons})"
+
+
+def grid_before(layer):
+    """neurons_shape of the layer before `layer`; raises ValueError if its neurons lie on no grid."""
+    shape = layer.previous_layer.neurons_shape
+    if shape is None:
+        raise ValueError(
+            f"layer {layer.name!r}: expected to follow a layer with neurons_shape (ConvInputLayer, ConvLIFLayer, PoolingLayer), "
+            f"received {layer.previous_layer!r}"
+        )
+    return shape
 
 
 def positive(name, value, zero_allowed=False):

@@ -49,6 +49,7 @@ class LIFLayer(Layer):
         self._initializer = weight_initializer or initializers.uniform()
         self._weights = None  # [n_pre, n_post]: a row is what one incoming spike adds, contiguous over the neurons
         self._space = None  # workspace for the largest batch so far
+        self._later = None  # room for _later_sums
         self._at = None  # batch size -> the part of the workspace it uses
         self._batch = 0
         self.generation = 0  # how often allocate() replaced the workspace
@@ -56,12 +57,16 @@ class LIFLayer(Layer):
     # ------------------------------------------------------------------------------------------------------------------
     def attach(self, xp, dtype, generator):
         """Gives the layer its device, dtype and initial weights."""
-        shape = (self.n_neurons, self.previous_layer.n_neurons)
-        weights = initializers.initialize(self._initializer, shape, generator, self.name)
+        weights = initializers.initialize(self._initializer, self.weight_shape, generator, self.name)
         self.xp, self.dtype = xp, dtype
         self._weights = xp.ascontiguousarray(xp.asarray(weights, dtype=dtype).T)
         self.neuron = Neuron.make(self.tau_s, self.theta, self.delta_theta, dtype, self.slope_floor)
         self.gradient = xp.zeros_like(self._weights)
+
+    @property
+    def weight_shape(self):
+        """Shape of the weights that users see; in memory they lie transposed."""
+        return self.n_neurons, self.previous_layer.n_neurons
 
     @property
     def weights(self):
@@ -73,9 +78,8 @@ class LIFLayer(Layer):
         if not self.attached:
             raise RuntimeError(f"layer {self.name!r}: expected it to be part of a Network before its weights are set")
         values = values if is_cupy(values) else np.asarray(values)
-        shape = (self.n_neurons, self.previous_layer.n_neurons)
-        if values.shape != shape:
-            raise ValueError(f"weights of layer {self.name!r}: expected shape {shape}, received {values.shape}")
+        if values.shape != self.weight_shape:
+            raise ValueError(f"weights of layer {self.name!r}: expected shape {self.weight_shape}, received {values.shape}")
         if values.dtype.kind not in "fiu":
             raise TypeError(f"weights of layer {self.name!r}: expected numbers, received dtype {values.dtype}")
         if is_cupy(values) and self.xp is np:
@@ -114,7 +118,7 @@ class LIFLayer(Layer):
         """Makes room for `batch` samples; a smaller batch uses a part of it."""
         if self._space is not None and batch <= self._space.counts.shape[0]:
             return
-        xp, dtype, n_pre = self.xp, self.dtype, self.previous_layer.n_neurons
+        xp, dtype = self.xp, self.dtype
         shape = (batch, self.max_n_spike, self.n_neurons)
         events = EventList.allocate(xp, batch, self.n_neurons, self.max_n_spike, dtype)
         on_cpu = xp is np
@@ -131,7 +135,7 @@ class LIFLayer(Layer):
             sums=tuple(np.empty((batch, self.n_neurons), dtype=dtype) for _ in range(2)) if on_cpu else None,
             sort=ops.sort_scratch(events),
         )
-        self._gradient_scratch = ops.gradient_scratch(xp, batch, n_pre, self.n_neurons, dtype)
+        self._gradient_scratch = self._make_gradient_scratch(batch)
         self._factors = self._scratch = None
         self._at = functools.cache(self._cut)
         self.generation += 1
@@ -169,11 +173,16 @@ class LIFLayer(Layer):
         gains = space.errors
         ops.recurrent_errors(errors, space.times, space.slopes, space.counts, self.neuron, gains, space.bounded)
         factors = self._event_factors(events)
+        later = None
         if pre_errors is not None:
-            ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, space.sums)
+            later = self._later_sums(space) if ops.wants_later_sums(self.xp, self.n_neurons) else None
+            ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, space.sums, later)
         ops.weight_gradient(
-            events, factors, space.times, space.counts, space.events, gains, self.neuron, self.gradient, self._gradient_scratch
+            events, factors, space.times, space.counts, space.events, gains, self.neuron, self.gradient, self._gradient_scratch, later
         )
+
+    def _make_gradient_scratch(self, batch):
+        return ops.gradient_scratch(self.xp, batch, self.previous_layer.n_neurons, self.n_neurons, self.dtype)
 
     def _forward_scratch(self, events):
         """Room for the forward pass on the CPU; None on CUDA."""
@@ -193,6 +202,16 @@ class LIFLayer(Layer):
         factors = self._factors[: events.batch]
         ops.event_factors(events, self.neuron, factors)
         return factors
+
+    def _later_sums(self, space):
+        """Sums over the later spikes of each neuron, from the gains that space.errors holds now (CUDA only)."""
+        room = self._later
+        if room is None or len(room) < self._batch:
+            self._later = self.xp.empty((len(self._space.counts), self.max_n_spike, self.n_neurons, 4), dtype=self.dtype)
+            self.generation += 1
+        later = self._later[: self._batch]
+        ops.later_sums(space.times, space.counts, space.errors, self.neuron, later)
+        return later
 
     # ------------------------------------------------------------------------------------------------------------------
     def counters(self):

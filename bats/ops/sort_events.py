@@ -5,17 +5,25 @@ import numpy as np
 from bats import kernels
 from bats.cpu import sort_events as cpu
 from bats.device import is_cupy
-from bats.ops.arguments import expect, expect_events
+from bats.ops.arguments import blocks, expect, expect_events
 
 SHARED_BYTES = 48 * 1024 - 256  # what a block may use without asking for more, less the scan's own
+PARTS = 8  # blocks per sample, of the same number in merge_parts, ...
+PARTS_FROM = 2048  # ... for lists of this capacity or more ...
+PARTS_UP_TO = 64  # ... in batches so small that a block per sample would leave the device idle
 
 BITS = {np.dtype("float32"): np.uint32, np.dtype("float64"): np.uint64}
 
 
 def scratch_for(events):
-    """What sort_events needs on the CPU beside its arguments, for lists of this size; None on CUDA."""
+    """What sort_events needs beside its arguments, for lists of this size; None where it needs nothing."""
     if is_cupy(events.times):
-        return None
+        if events.times.shape[1] < PARTS_FROM or events.batch > PARTS_UP_TO:
+            return None
+        import cupy
+
+        counts = cupy.empty((events.batch, PARTS), dtype=np.int32)
+        return cupy.empty_like(events.times), cupy.empty_like(events.positions), counts
     start = np.empty((events.batch, cpu.DIGITS), dtype=np.int32)
     return np.empty(events.times.shape, dtype=BITS[events.times.dtype]), np.empty_like(events.positions), start
 
@@ -23,7 +31,7 @@ def scratch_for(events):
 def sort_events(times, counts, events, scratch):
     """All spikes of a sample sorted by time, then neuron, then slot.
 
-    times [B, K, N] float, counts [B, N] int32 -> events (written). scratch: from sort_scratch (CPU only).
+    times [B, K, N] float, counts [B, N] int32 -> events (written). scratch: from sort_scratch.
     """
     batch, n_slots, n_neurons = times.shape
     expect("times", times, (None, events.n_slots, events.n_neurons), events.times.dtype)
@@ -38,11 +46,20 @@ def sort_events(times, counts, events, scratch):
         )
         return
     bytes_each = times.dtype.itemsize + 4
+    size = np.int32(n_neurons), np.int32(n_slots)
+    written = events.times, events.neurons, events.positions, events.counts
+    if scratch is not None:
+        width = blocks(n_neurons, PARTS)
+        shared = min(SHARED_BYTES // bytes_each, width * n_slots) // 2 * 2
+        kernels.kernel("events/sort_events", "sort_parts", times.dtype)(
+            (batch, PARTS), (512,), (times, counts, *size, np.int32(width), np.int32(shared), *scratch), shared_mem=shared * bytes_each
+        )
+        kernels.kernel("events/sort_events", "merge_parts", times.dtype)(
+            (min(blocks(n_neurons * n_slots, 256), 16), batch), (256,), (*scratch, *size, np.int32(width), *written)
+        )
+        return
     shared = min(SHARED_BYTES // bytes_each, n_neurons * n_slots) // 2 * 2
     threads = 1024 if n_neurons * n_slots > 512 else 128
     kernels.kernel("events/sort_events", "sort_events", times.dtype)(
-        (batch,), (threads,),
-        (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(shared),
-         events.times, events.neurons, events.positions, events.counts),
-        shared_mem=shared * bytes_each,
-    )  # fmt: skip
+        (batch,), (threads,), (times, counts, *size, np.int32(shared), *written), shared_mem=shared * bytes_each
+    )

@@ -7,7 +7,9 @@ from bats.cpu import spike_times as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
 
-WARP_VARIANT_BELOW = 64  # layers of fewer neurons take a warp per (sample, neuron)
+WARP_VARIANT_BELOW = 64  # layers of fewer neurons take a warp per (sample, neuron) ...
+WARP_VARIANT_UNITS = 132 * 64  # ... and so do batches of fewer (sample, neuron) pairs with ...
+WARP_VARIANT_SLOTS = 2  # ... as many input spikes per neuron, or more: a thread each would walk long lists alone
 THREADS = 128  # neurons of a block in the other variant
 VARIANTS = ("neuron", "warp")
 
@@ -60,7 +62,8 @@ def spike_times(events, weights, neuron, t_max, times, counts, slopes, status, s
         )  # fmt: skip
         return
     if variant is None:
-        variant = "warp" if n_post < WARP_VARIANT_BELOW else "neuron"
+        long_lists = events.n_slots >= WARP_VARIANT_SLOTS and batch * n_post < WARP_VARIANT_UNITS
+        variant = "warp" if n_post < WARP_VARIANT_BELOW or long_lists else "neuron"
     inputs = (events.times, events.neurons, events.counts, np.int32(events.times.shape[1]), weights)
     parameters = (np.int32(n_post), neuron.tau, neuron.c, neuron.reset, neuron.length, t_max, np.int32(n_slots))
     outputs = (times, counts, slopes, status)

@@ -8,6 +8,11 @@ from bats import kernels
 from bats.cpu import weight_gradient as cpu
 from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
+from bats.ops.conv_geometry import convolve
+from bats.ops.conv_weight_gradient import WANTED_BLOCKS as MAX_UNITS
+from bats.ops.conv_weight_gradient import conv_weight_gradient
+from bats.ops.conv_weight_gradient import layout as conv_layout
+from bats.ops.conv_weight_gradient import scratch_for as conv_scratch_for
 
 MAX_OUTER_GROUPS = 16  # groups of samples whose sums go through global memory
 INNER_GROUPS = 8  # groups of samples within a block
@@ -25,6 +30,14 @@ def scratch_for(xp, batch, n_pre, n_post, dtype):
         groups = min(batch, blocks(CPU_ITEMS, tiles)) if tiles < CPU_ITEMS else 1
         sums = {name: np.empty((tiles * groups, width), dtype=dtype) for name in ("p", "q", "value")}
         return {**sums, "partial": np.empty((groups if groups > 1 else 0, n_pre, n_post), dtype=dtype)}
+    geometry = _one_position(n_pre, n_post)
+    if _fits(batch, geometry, dtype):
+        looked_up = conv_scratch_for(xp, batch, geometry, dtype)["partial"]
+        return {**_scratch(xp, batch, n_pre, n_post, dtype), "looked_up": looked_up}
+    return _scratch(xp, batch, n_pre, n_post, dtype)
+
+
+def _scratch(xp, batch, n_pre, n_post, dtype):
     posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, np.dtype(dtype).itemsize)
     n_rows = 0 if in_shared else outer * blocks(n_post, posts) * posts * inner
     return {
@@ -48,6 +61,16 @@ def _layout(batch, n_pre, n_post, itemsize):
     return posts, inner, outer, fitting > 0
 
 
+def _one_position(n_pre, n_post):
+    """A dense layer as a convolution."""
+    return convolve((1, 1, n_pre), (1, 1, n_post))
+
+
+def _fits(batch, geometry, dtype):
+    """Whether so few blocks cover the weights that each of them may look at all events."""
+    return conv_layout(batch, geometry, np.dtype(dtype).itemsize)[2] <= MAX_UNITS
+
+
 def event_factors(events, neuron, factors):
     """factors [B, E] = e^{(t - c L) / tau} of every event; both backward operations of a layer use them."""
     expect_events("events", events, factors.shape[0], factors.dtype, factors)
@@ -62,11 +85,13 @@ def event_factors(events, neuron, factors):
         )  # fmt: skip
 
 
-def weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch):
+def weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch, later=None):
     """gradient [n_pre, n_post] = 1/B sum over the batch of dL/dw.
 
     events: the layer's input, EventList of B samples; factors [B, E]: from event_factors; times, gains [B, K, n_post],
     counts [B, n_post]: the layer's spikes and delta_k tau / z_k; out_events: the same spikes sorted. scratch: from scratch_for(batch >= B).
+    later: from later_sums, or None (CUDA only): with it, and if a neuron of the input may spike more than once, events look up these sums
+    as in a convolution with one position, where the layer is small enough for that.
     """
     batch, n_slots, n_post = times.shape
     dtype = times.dtype
@@ -86,6 +111,12 @@ def weight_gradient(events, factors, times, counts, out_events, gains, neuron, g
             out_events.counts, gains.reshape(batch, -1), neuron.length, neuron.tau, scale, cpu.tile_width(n_post),
             scratch["p"], scratch["q"], scratch["value"], scratch["partial"], gradient,
         )  # fmt: skip
+        return
+    if later is not None and events.n_slots > 1 and "looked_up" in scratch:
+        geometry = _one_position(n_pre, n_post)
+        square = gradient.reshape(geometry.weight_shape)
+        partial = {"partial": scratch["looked_up"]}
+        conv_weight_gradient(events, factors, geometry, out_events, gains, later, neuron, square, partial)
         return
     posts, inner, outer, in_shared = _layout(batch, n_pre, n_post, dtype.itemsize)
     target = scratch["partial"] if outer > 1 else gradient

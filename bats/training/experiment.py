@@ -22,7 +22,8 @@ from bats.training.trainer import Trainer
 
 @dataclass
 class Task:
-    """The data of a study. `make_source(part)` gives the source of the samples `part` (indices) of the training set."""
+    """The data of a study. `make_source(part)` gives the source of the samples `part` (indices) of the training set;
+    `make_held_out(part)`, if given, that of training samples that are held out, for example without augmentation."""
 
     dataset: dict  # what identifies the data in a result: name, sha256, ...
     n_train: int
@@ -30,6 +31,7 @@ class Task:
     test_source: object
     class_names: list
     default_epochs: int
+    make_held_out: Callable | None = None
 
     @property
     def title(self):
@@ -110,7 +112,8 @@ def _prepare(study, arguments):
     if n_train > task.n_train:
         raise ValueError(f"--max-train: expected at most the {task.n_train} training samples of the set, received {n_train}")
     parts = dict(zip(("train", "validation"), split_validation(n_train, arguments.validation, arguments.seed), strict=True))
-    sources = {name: task.make_source(part) for name, part in parts.items() if len(part)}
+    makers = {"train": task.make_source, "validation": task.make_held_out or task.make_source}
+    sources = {name: makers[name](part) for name, part in parts.items() if len(part)}
     stored = {name: value for name, value in vars(arguments).items() if name not in ("resume", "out", "no_progress")}
     config = {
         "experiment": study.name,

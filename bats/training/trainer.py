@@ -124,6 +124,7 @@ class Trainer:
             total=n_samples, initial=self.position, desc=f"epoch {self.epoch + 1}/{epochs}", unit=" samples",
             leave=False, disable=not (self.progress and _shows_bars()), dynamic_ncols=True,
         ) as bar:  # fmt: skip
+            step.source.begin_epoch(self.epoch)
             step.start(order[self.position :])
             while self.position < n_samples:
                 guard.check()

@@ -9,26 +9,7 @@
 #include "common/constants.cuh"
 #include "common/time_grid.cuh"
 #include "lif/crossing.cuh"
-
-// ----------------------------------------------------------------------------------------------------------------------
-// What every thread of a sample shares about one event.
-template <typename real>
-struct __align__(4 * sizeof(real)) Event {
-    real e;       // factor E of the event
-    real y_high;  // 1 / E
-    real y_low;   // y at the next event or at t_max; NaN where the next event has the same time: no interval, no test
-    int row;      // neuron that spiked; ~neuron if the sums must first be moved to a new origin
-};
-
-template <typename real>
-__device__ __forceinline__ Event<real> make_event(real t, real t_next, real origin, int neuron, real tau, real length) {
-    Event<real> event;
-    event.e = factor(t, origin, length, tau);
-    event.y_high = 1 / event.e;
-    event.y_low = t_next == t ? Constants<real>::nan() : exp((origin * length - t_next) / tau);
-    event.row = neuron;
-    return event;
-}
+#include "lif/event.cuh"
 
 template <typename real>
 struct Incoming {
@@ -45,29 +26,6 @@ __device__ __forceinline__ Incoming<real> load_incoming(const real* times, const
         incoming.row = neurons[e];
     }
     return incoming;
-}
-
-// Number of leading events that lie before t_max: later ones change nothing that is asked for.
-template <typename real>
-__device__ int events_before(const real* times, int n_events, real t_max) {
-    if (n_events == 0 || times[n_events - 1] < t_max) return n_events;  // the usual case, and one load instead of ten in turn
-    int low = 0, high = n_events;
-    while (low < high) {
-        const int middle = (low + high) >> 1;
-        if (times[middle] < t_max) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
-// The weights of the next COUNT events: they are on their way while the events before are added.
-template <int COUNT, typename real>
-__device__ __forceinline__ void load_weights(const Event<real>* events, int base, int n_tile, const real* weights, int n_post, real* w) {
-#pragma unroll
-    for (int u = 0; u < COUNT; ++u) {
-        const int row = base + u < n_tile ? events[base + u].row : 0;
-        w[u] = weights[(size_t)(row < 0 ? ~row : row) * n_post];
-    }
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
@@ -98,14 +56,17 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
     for (int k = 0; valid && k < n_slots; ++k) my_times[(size_t)k * n_post] = Constants<real>::infinity();
 
     const real* my_weights = weights + (valid ? i : 0);
-    real a = 0, b = 0;
-    int n = 0;
-    bool overflow = false;
+    const Moment<real> moment = {tile_t, tile_next, tile_origin, tile_shift};
+    Walk<real> walk = {0, 0, 0, false};
 
     for (int first = 0; first < n_events; first += TILE) {
-        const int n_tile = min(TILE, n_events - first);
+        const int n_tile = min(TILE, n_events - first), n_padded = (n_tile + UNROLL - 1) / UNROLL * UNROLL;
         __syncthreads();
-        for (int e = threadIdx.x; e < n_tile; e += blockDim.x) {
+        for (int e = threadIdx.x; e < n_padded; e += blockDim.x) {
+            if (e >= n_tile) {
+                events[e] = no_event<real>();
+                continue;
+            }
             const Incoming<real> incoming = load_incoming(event_times, event_neurons, first + e, n_events, t_max);
             tile_t[e] = incoming.t;
             tile_next[e] = incoming.t_next;
@@ -127,49 +88,12 @@ __global__ void __launch_bounds__(256) spike_times_per_neuron(
 #pragma unroll
             for (int u = 0; u < UNROLL; ++u) w[u] = next[u];
             load_weights<UNROLL>(events, base + UNROLL, n_tile, my_weights, n_post, next);
-#pragma unroll
-            for (int u = 0; u < UNROLL; ++u) {
-                if (base + u >= n_tile) break;
-                const Event<real> event = events[base + u];
-                if (event.row < 0) {
-                    const real decay = tile_shift[base + u];
-                    b *= decay;
-                    a *= decay * decay;
-                }
-                a += w[u] * (event.e * event.e);
-                b += w[u] * event.e;
-                if (!crosses(a, b, c, event.y_high, event.y_low)) continue;
-                real y_high = event.y_high, t_last = tile_t[base + u];
-                do {
-                    if (n == n_slots) {
-                        overflow = true;
-                        b = -Constants<real>::infinity();
-                        break;
-                    }
-                    const Spike<real> spike = first_crossing(a, b, c, y_high, event.y_low);
-                    const real t = min(max(tile_origin[base + u] * length - tau * log(spike.y), t_last), tile_next[base + u]);
-                    my_times[(size_t)n * n_post] = t;
-                    my_slopes[(size_t)n * n_post] = spike.slope;
-                    ++n;
-                    b -= reset / spike.y;
-                    y_high = spike.y;
-                    t_last = t;
-                    if (n_slots == 1) b = -Constants<real>::infinity();  // time to first spike: nothing overflows
-                } while (crosses(a, b, c, y_high, event.y_low));
-            }
+            walk_through<UNROLL>(walk, events, base, n_tile, w, moment, my_weights, n_post, tau, c, reset, length, n_slots, my_times,
+                                 my_slopes, n_post);
         }
     }
-    if (valid) counts[s * n_post + i] = n;
-    const int spikes = warp_sum(n);
-    const int silent = __popc(__ballot_sync(FULL_WARP, valid && n == 0));
-    const int overflows = __popc(__ballot_sync(FULL_WARP, overflow));
-    const int bad = __popc(__ballot_sync(FULL_WARP, valid && !isfinite(a)));
-    if ((threadIdx.x & 31) == 0) {
-        if (spikes) atomicAdd(&status[s * 4], (unsigned long long)spikes);
-        if (silent) atomicAdd(&status[s * 4 + 1], (unsigned long long)silent);
-        if (overflows) atomicAdd(&status[s * 4 + 2], (unsigned long long)overflows);
-        if (bad) atomicAdd(&status[s * 4 + 3], (unsigned long long)bad);
-    }
+    if (valid) counts[s * n_post + i] = walk.n;
+    add_status(status + s * 4, walk, valid);
 }
 
 // ----------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from tests.ops.cases import LayerCase, by_neuron, make_events
 
 
 class Checks:
-    def run_backward(self, case, dtype, slope_floor=0.0):
+    looked_up = (False,)  # whether sums over later spikes are looked up
+
+    def run_backward(self, case, dtype, slope_floor=0.0, looked_up=False):
         """The three operations on the oracle's own spikes, with poisoned outputs -> gradient, pre-errors, bounded spikes."""
         batch, n_post, n_slots = case.spikes.times.shape
         neuron = case.neuron(dtype, slope_floor)
@@ -29,20 +31,26 @@ class Checks:
         ops.event_factors(events, neuron, factors)
         pre_errors = self.xp.zeros((batch, case.times.shape[2], case.times.shape[1]), dtype=dtype)
         sums = [self.poisoned((batch, n_post), dtype) for _ in range(2)]
-        ops.presynaptic_errors(events, factors, weights, out_events, gains, neuron, pre_errors, sums)
+        later = None
+        if looked_up:
+            later = self.poisoned((*times.shape, 4), dtype)
+            ops.later_sums(times, counts, gains, neuron, later)
+        ops.presynaptic_errors(events, factors, weights, out_events, gains, neuron, pre_errors, sums, later)
         gradient = self.poisoned(weights.shape, dtype)
         scratch = ops.gradient_scratch(self.xp, batch, *weights.shape, dtype)
         for array in scratch.values():
             array.fill(np.nan)
-        ops.weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch)
+        ops.weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch, later)
         return to_numpy(gradient).T, by_neuron(pre_errors), int(to_numpy(status)[:, 0].sum())
 
     def check(self, case, tolerance=1e-9):
         self.assertGreater(case.spikes.counts.sum(), 0)
-        gradient, pre_errors, bounded = self.run_backward(case, np.float64)
-        self.assertLess(np.linalg.norm(gradient - case.gradient), tolerance * np.linalg.norm(case.gradient))
-        self.assertLess(np.linalg.norm(pre_errors - case.pre_errors), tolerance * np.linalg.norm(case.pre_errors))
-        self.assertEqual(bounded, 0)
+        for looked_up in self.looked_up:
+            with self.subTest(looked_up=looked_up):
+                gradient, pre_errors, bounded = self.run_backward(case, np.float64, looked_up=looked_up)
+                self.assertLess(np.linalg.norm(gradient - case.gradient), tolerance * np.linalg.norm(case.gradient))
+                self.assertLess(np.linalg.norm(pre_errors - case.pre_errors), tolerance * np.linalg.norm(case.pre_errors))
+                self.assertEqual(bounded, 0)
 
     def test_sizes(self):
         for seed, (batch, n_pre, n_post) in enumerate(((1, 1, 1), (2, 31, 33), (3, 300, 257), (7, 65, 10))):
@@ -105,9 +113,10 @@ class Checks:
 
     def test_same_bits_every_time(self):
         case = LayerCase(23, 40, 100, 80, n_slots_pre=2)
-        runs = [self.run_backward(case, np.float32) for _ in range(2)]
-        self.assertEqual(runs[0][0].tobytes(), runs[1][0].tobytes())
-        self.assertEqual(runs[0][1].tobytes(), runs[1][1].tobytes())
+        for looked_up in self.looked_up:
+            runs = [self.run_backward(case, np.float32, looked_up=looked_up) for _ in range(2)]
+            self.assertEqual(runs[0][0].tobytes(), runs[1][0].tobytes())
+            self.assertEqual(runs[0][1].tobytes(), runs[1][1].tobytes())
 
 
 class OnCpu(Checks, Cpu):
@@ -115,4 +124,4 @@ class OnCpu(Checks, Cpu):
 
 
 class OnCuda(Checks, Cuda):
-    pass
+    looked_up = (False, True)

@@ -25,24 +25,28 @@ class Checks:
 
     def test_sort(self):
         rng = np.random.default_rng(0)
-        for shape in ((1, 1, 1), (3, 7, 1), (2, 33, 5), (5, 800, 2), (2, 1, 40)):
+        shapes = ((1, 1, 1), (3, 7, 1), (2, 33, 5), (5, 800, 2), (2, 1, 40), (3, 811, 3), (2, 2100, 1), (2, 3, 900), (70, 41, 60))
+        for shape in shapes:  # the last four are long enough for several blocks per sample, but for the very last's batch
             for dtype in (np.float32, np.float64):
                 with self.subTest(shape=shape, dtype=dtype):
                     self.check_sorted(*random_trains(rng, *shape, duration=0.2), dtype)
 
     def test_sort_ties(self):
         rng = np.random.default_rng(1)
-        self.check_sorted(*random_trains(rng, 3, 50, 4, duration=1.0, grid=0.25), np.float32)
+        for n_neurons in (50, 999):
+            self.check_sorted(*random_trains(rng, 3, n_neurons, 4, duration=1.0, grid=0.25), np.float32)
 
     def test_sort_longer_than_shared_memory(self):
-        """9 000 spikes a sample do not fit a block's shared memory: the list is sorted in place."""
+        """9 000 spikes a sample do not fit a block's shared memory: the list is sorted in place; so are 60 000 in eight parts."""
         rng = np.random.default_rng(2)
         for dtype in (np.float32, np.float64):
-            self.check_sorted(*random_trains(rng, 2, 3001, 3, duration=1.0, grid=0.01, full=True), dtype)
+            self.check_sorted(*random_trains(rng, 65, 3001, 3, duration=1.0, grid=0.01, full=True), dtype)
+            self.check_sorted(*random_trains(rng, 2, 3001, 20, duration=1.0, grid=0.01, full=True), dtype)
 
     def test_sort_silent_and_empty(self):
-        times, counts = np.full((3, 4, 2), np.inf), np.zeros((3, 4), np.int32)
-        self.check_sorted(times, counts, np.float32)
+        for n_neurons in (4, 2000):
+            times, counts = np.full((3, n_neurons, 2), np.inf), np.zeros((3, n_neurons), np.int32)
+            self.check_sorted(times, counts, np.float32)
         self.check_sorted(times[:0], counts[:0], np.float32)
 
     def test_encode_latency(self):

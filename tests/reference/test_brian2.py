@@ -11,7 +11,9 @@ import unittest
 
 import numpy as np
 
-from bats import reference
+from bats import reference, reference_conv
+from bats.device import to_numpy
+from tests.conv_networks import build
 
 try:
     import brian2
@@ -108,6 +110,25 @@ class Brian2(unittest.TestCase):
         rng, dt = np.random.default_rng(1), 1e-5
         times, counts = grid_inputs(rng, 8, 3, 0.06, dt)
         self.check([layer(rng, 6, 8, 0.02, 0.5), layer(rng, 5, 6, 0.02, 1.0)], times, counts, dt, 0.15)
+
+    def test_convolution(self):
+        """A convolution unrolled to a dense layer: 3 x 3 positions of 2 channels, stride 1 and 2, padding; 7e-8 s seen.
+
+        Brian2 sees the dense layer, and the convolutional layer of bats.Network must have the same spikes.
+        """
+        rng, dt, grid = np.random.default_rng(2), 1e-5, (4, 5, 2)
+        times, counts = grid_inputs(rng, 40, 1, 0.06, dt)
+        weights = rng.uniform(-0.4, 1, (2, 2, 3, 2))
+        conv = reference_conv.ConvLayer(grid, weights, 0.02, 0.3 * 0.02, 0.3 * 0.02, 64, stride=(1, 2), padding=(0, 1))
+        self.assertEqual(conv.out_grid, (3, 3, 2))
+        self.check([conv.unrolled()], times, counts, dt, 0.15)
+        (found,) = simulate(times, [conv.unrolled()], dt, 0.15, RESET, DELIVER)
+        expected, expected_counts = trains(found, 18, 64)
+        network = build(grid, [conv], "cpu")
+        found_times, found_counts = (to_numpy(array)[0] for array in network.forward(times, counts, 0.15))
+        np.testing.assert_array_equal(found_counts, expected_counts)
+        on = np.isfinite(expected)
+        self.assertLess(np.abs(found_times[on] - expected[on]).max(), TOLERANCE)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,9 @@ class Source:
     def __len__(self):
         return len(self.labels)
 
+    def begin_epoch(self, epoch):
+        pass
+
 
 class Step:
     """Hooks of the tests: `on_train(number of training batches so far)`, and failure counts to report."""

@@ -1,14 +1,17 @@
 """The scripts as a user starts them: --help, a small run, a run that is stopped by Ctrl-C and resumed, wrong input."""
 
+import argparse
 import csv
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -53,7 +56,7 @@ class ExperimentsTest(unittest.TestCase):
             return weights, [{name: row[name] for name in row if name not in WALL_TIMES} for row in csv.DictReader(file)]
 
     def test_help_of_every_script(self):
-        self.assertEqual(len(SCRIPTS), 7)
+        self.assertEqual(len(SCRIPTS), 8)
         processes = {script: self.start(script, "--help") for script in SCRIPTS}
         for script, process in processes.items():
             with self.subTest(script.name):
@@ -74,6 +77,25 @@ class ExperimentsTest(unittest.TestCase):
         summary = json.loads((folder / "summary.json").read_text())
         self.assertEqual(summary["selection"], "best epoch on held-out training samples")
         self.assertGreater(summary["test_spikes_per_sample"]["output"], 10)  # more than one spike per neuron
+
+    def test_convolution(self):
+        script, options = MNIST / "train_conv.py", ("--epochs", 1, "--max-train", 100, "--validation", 40)
+        text = self.run_script(script, *options, "--no-progress", "--out", self.out)
+        self.assertRegex(text, r"conv_1 [\d.]+, conv_2 [\d.]+, hidden [\d.]+, output")
+        (folder,) = self.folders("mnist_conv")
+        self.assertLessEqual(FILES, {file.name for file in folder.iterdir()})
+        self.assertEqual(len(list((folder / "best_model").iterdir())), 4)
+        config = json.loads((folder / "config.json").read_text())
+        self.assertEqual(config["augmentation"], {"elastic": {"grid": [2, 2], "sigma_pixels": 1.0}})
+
+    def test_only_training_images_are_deformed(self):
+        with mock.patch.object(sys, "path", [str(MNIST), *sys.path]):
+            load_task = runpy.run_path(str(MNIST / "train_conv.py"))["load_task"]
+        for no_augment, kind in ((False, "ElasticImages"), (True, "LatencyImages")):
+            with mock.patch.dict(os.environ, {"BATS_OFFLINE": "1", "BATS_DATA": str(self.out)}):
+                task = load_task(argparse.Namespace(data=None, seed=3, no_augment=no_augment))
+            sources = task.make_source(np.arange(9)), task.make_held_out(np.arange(9)), task.test_source
+            self.assertEqual([type(source).__name__ for source in sources], [kind, "LatencyImages", "LatencyImages"])
 
     def test_stopped_by_ctrl_c_and_resumed(self):
         script = ROOT / "experiments" / "yin_yang" / "train_ttfs.py"
