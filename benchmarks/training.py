@@ -24,7 +24,6 @@ from bats.data import load_mnist
 from bats.sources import LatencyImages
 from bats.step import Step
 
-
 JOBS = {"count": models.COUNT, "ttfs": models.TTFS, "conv": models_conv.CONV, "fashion": FASHION}
 
 
