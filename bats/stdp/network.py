@@ -4,7 +4,7 @@ Once a stage is trained it never changes, so its output for the whole data set i
 byte per neuron) on the device, and is the input on which the next stage trains.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Stage:
 
         def one_chunk(part):
             outputs = [layer.forward(part) for layer in self.layers.values()]
-            n_bins = next(iter(self.layers.values())).n_bins
+            n_bins = next(iter(self.layers.values())).rule.n_bins
             return pool_and_pad(self.merge(outputs, part), self.window, self.padding, n_bins)
 
         return in_chunks(one_chunk, latencies)
@@ -74,7 +74,6 @@ class LayeredModel:
     readout: object
     epochs: tuple
     padding: int = 2
-    notes: dict = field(default_factory=dict)
 
     def phases(self):
         """[(layer name, layer, stage or None)] of what trains without labels, in order; then comes the read-out."""

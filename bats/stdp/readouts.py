@@ -3,8 +3,10 @@
 A read-out has
     pretraining      {name: STDPConvolution}: hidden layers of its own that first train without labels,
     decision_layers  {name: DecisionLayer},
-    learn(latencies, labels, order) -> decisions int32 [len(order)]: the images `order` one after the other, then new rates,
-    evaluate(latencies) -> (decisions int32 [n], scores float32 [n, n_classes]),
+    begin()          called once, before the first image that is rewarded,
+    learn(latencies, labels, order, number) -> decisions int32 [len(order)]: the images `order` one after the other, then new
+                     rates; number: how many such batches the run has learned from before,
+    evaluate(latencies) -> (decisions int32 [n], scores float32 [n, n_classes]), NumPy,
     scale_rates(factor): its base rates from now on are `factor` times those it was made with (learning-rate schedule).
 """
 
@@ -15,28 +17,34 @@ from bats.device import to_numpy
 SILENT = -1
 
 
-def pair_times(pair, factor):
-    """Both rates of a pair, times factor."""
-    return tuple(rate * factor for rate in pair)
+class Readout:
+    """What read-outs share: their layers by name and the base rates they were made with."""
+
+    def __init__(self, decision_layers, pretraining=None):
+        self.pretraining = pretraining or {}
+        self.decision_layers = dict(decision_layers)
+        self._base = {name: layer.base.copy() for name, layer in self.decision_layers.items()}
+
+    def begin(self):
+        """Nothing to do before the first reward."""
+
+    def scale_rates(self, factor):
+        for name, layer in self.decision_layers.items():
+            layer.base = self._base[name] * factor
 
 
-class SingleDecision:
+class SingleDecision(Readout):
     """The class of the decision layer's winner."""
 
     def __init__(self, name, layer):
-        self.pretraining = {}
-        self.decision_layers = {name: layer}
+        super().__init__({name: layer})
         self.layer = layer
-        self._base = (layer.reward, layer.punish)
 
-    def learn(self, latencies, labels, order):
+    def learn(self, latencies, labels, order, number=0):
         return to_numpy(self.layer.learn(latencies, labels, batch_size=len(order), order=order))
 
     def evaluate(self, latencies):
         return tuple(map(to_numpy, self.layer.evaluate(latencies)))
-
-    def scale_rates(self, factor):
-        self.layer.reward, self.layer.punish = (pair_times(pair, factor) for pair in self._base)
 
 
 def vote(decisions, precedence):
@@ -55,7 +63,7 @@ def vote(decisions, precedence):
     return result.astype(np.int32)
 
 
-class MajorityDecision:
+class MajorityDecision(Readout):
     """Three decision layers on the same input. Each is rewarded or punished by its own vote; the rates of all three
     follow the hits and misses of the ensemble.
 
@@ -66,12 +74,10 @@ class MajorityDecision:
     def __init__(self, layers, precedence):
         if len(layers) != 3:
             raise ValueError(f"layers: expected 3, so that two votes are a majority; received {len(layers)}")
-        self.pretraining = {}
-        self.decision_layers = dict(layers)
+        super().__init__(layers)
         self.precedence = [list(layers).index(name) for name in precedence]
-        self._base = {name: (layer.reward, layer.punish) for name, layer in layers.items()}
 
-    def learn(self, latencies, labels, order):
+    def learn(self, latencies, labels, order, number=0):
         votes = [to_numpy(layer.learn_images(latencies, labels, order=order)) for layer in self.decision_layers.values()]
         decisions = vote(votes, self.precedence)
         right = int(np.sum(decisions == to_numpy(labels)[order]))
@@ -87,7 +93,3 @@ class MajorityDecision:
             votes.append(decisions)
             scores = scores + branch / np.maximum(branch.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return vote(votes, self.precedence), (scores / len(votes)).astype(np.float32)
-
-    def scale_rates(self, factor):
-        for name, layer in self.decision_layers.items():
-            layer.reward, layer.punish = (pair_times(pair, factor) for pair in self._base[name])
