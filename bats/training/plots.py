@@ -20,7 +20,8 @@ _COLOURS = (
 _DASHES = {"train": "-", "evaluation": "--", "test": "--", "validation": ":"}
 
 
-def _figure(width, height):
+def new_figure(width, height):
+    """An empty figure of so many inches, drawn without a display."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -31,14 +32,15 @@ def _tidy(axes):
     axes.tick_params(labelsize=9)
 
 
-def _save(figure, path):
+def save_figure(figure, path):
+    """Writes the figure as .png at once."""
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
 
 
 def metric_curves(epochs, curves, title, label, path):
     """Values over epochs. `curves`: {"<layer> <part>" or "<part>": values [epochs]}; colour by layer, dash by part."""
-    figure = _figure(6.4, 4.0)
+    figure = new_figure(6.4, 4.0)
     axes = figure.add_subplot()
     by_layer = len({name.rsplit(" ", 1)[0] for name in curves if " " in name}) > 0
     groups = list(dict.fromkeys(name.rsplit(" ", 1)[0] if by_layer else name for name in curves))
@@ -55,7 +57,7 @@ def metric_curves(epochs, curves, title, label, path):
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=9)
     _tidy(axes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_matrix(matrix, class_names, title, path):
@@ -64,7 +66,7 @@ def confusion_matrix(matrix, class_names, title, path):
     """
     n_rows, n_columns = matrix.shape
     size = min(14.0, max(4.6, 0.52 * n_columns + 2.2))
-    figure = _figure(size, size * 0.92)
+    figure = new_figure(size, size * 0.92)
     axes = figure.add_subplot()
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
@@ -86,7 +88,7 @@ def confusion_matrix(matrix, class_names, title, path):
     for side in (axes, right):
         side.tick_params(length=0, labelsize=8)
         side.spines[:].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def spike_raster(layers, title, path, class_names=None):
@@ -96,7 +98,7 @@ def spike_raster(layers, title, path, class_names=None):
     neurons are drawn as ticks and named with `class_names`.
     """
     heights = [3.0 if index < len(layers) - 1 else 2.0 for index in range(len(layers))]
-    figure = _figure(7.6, 0.6 + 0.9 * sum(heights))
+    figure = new_figure(7.6, 0.6 + 0.9 * sum(heights))
     panels = np.atleast_1d(figure.subplots(len(layers), 1, sharex=True, gridspec_kw={"height_ratios": heights}))
     for index, (axes, (name, times, counts)) in enumerate(zip(panels, layers, strict=True)):
         emitted = np.arange(times.shape[1])[None, :] < np.asarray(counts)[:, None]
@@ -125,4 +127,4 @@ def spike_raster(layers, title, path, class_names=None):
     panels[-1].set_xlabel("time (ms)")
     panels[-1].set_xlim(left=0)
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
