@@ -36,14 +36,15 @@ class JointDecision(Readout):
     def _between(self, fired):
         return pool_and_pad(fired, self.window, self.padding, self.hidden.rule.n_bins)
 
-    def _decision_input(self, latencies):
+    def decision_input(self, latencies):
+        """What the decision layer sees of the hidden layer's input: uint8 [n, F, H, W]."""
         return in_chunks(lambda part: self._between(self.hidden.forward(part)), latencies)
 
     def learn(self, latencies, labels, order, number=0):
         truth = to_numpy(labels)
         if self.alternate and number % 2 == 0:  # the hidden layer rests: its output for the batch in one pass, then the fast loop
             part = self.decision.xp.asarray(order)
-            decided = self.decision.learn_images(self._decision_input(latencies[part]), truth[order])
+            decided = self.decision.learn_images(self.decision_input(latencies[part]), truth[order])
         else:
             decided = self._learn_images(latencies, truth, order, also_decision=not self.alternate)
         decisions = to_numpy(decided)
@@ -76,7 +77,7 @@ class JointDecision(Readout):
         return decisions
 
     def evaluate(self, latencies):
-        return tuple(map(to_numpy, self.decision.evaluate(self._decision_input(latencies))))
+        return tuple(map(to_numpy, self.decision.evaluate(self.decision_input(latencies))))
 
 
 def _winners(layer, fired, potentials):

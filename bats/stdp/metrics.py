@@ -37,8 +37,8 @@ def roc_auc(scores, labels):
     """Area under the ROC curve of every class against all others, float64 [n_classes]; NaN for a class without images
     or with all of them.
 
-    scores: [n, n_classes], any monotone measure of how much speaks for the class: here the largest potential among the
-    class's neurons, 0 where none received a spike.
+    scores: [n, n_classes], how much speaks for the class: here the largest potential among the class's neurons, 0 where
+    none received a spike.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -49,6 +49,15 @@ def roc_auc(scores, labels):
         if 0 < members.sum() < len(labels):
             areas[c] = roc_auc_score(members, scores[:, c])
     return areas
+
+
+def relative(scores):
+    """Each class's score over the largest of the other classes for the same image, float64 [n, n_classes]; above 1 for the
+    class that decides. Potentials grow with the number of spikes, which differs from image to image; this ratio does not."""
+    scores = np.asarray(scores, dtype=np.float64)
+    highest = np.partition(scores, -2, axis=1)
+    others = np.where(scores == highest[:, -1:], highest[:, -2:-1], highest[:, -1:])
+    return scores / np.maximum(others, np.finfo(np.float32).tiny)
 
 
 def evaluate(decisions, scores, labels, n_classes):
@@ -64,7 +73,7 @@ def evaluate(decisions, scores, labels, n_classes):
         labels, decisions, labels=present, average="macro", zero_division=0
     )  # fmt: skip
     areas = roc_auc(scores, labels)
-    known = areas[~np.isnan(areas)]
+    of_ratios = _mean(roc_auc(relative(scores), labels)) if areas.size > 1 else None
     shares = rates(decisions, labels)
     return {
         "images": len(labels),
@@ -73,9 +82,15 @@ def evaluate(decisions, scores, labels, n_classes):
         "precision_macro": float(precision),
         "recall_macro": float(recall),
         "f1_macro": float(f1),
-        "roc_auc_macro": float(known.mean()) if len(known) else None,
+        "roc_auc_macro": _mean(areas),
+        "roc_auc_relative_macro": of_ratios,
         "roc_auc_per_class": [None if np.isnan(area) else float(area) for area in areas],
-        "roc_auc_scores": "one class against all others; score = largest potential of the class",
+        "roc_auc_scores": "one class against all others; score: largest potential of the class; relative: over that of the best other",
         "silent_images": "counted as wrong in accuracy, recall and F1",
         "confusion": confusion(decisions, labels, n_classes).tolist(),
     }
+
+
+def _mean(areas):
+    known = areas[~np.isnan(areas)]
+    return float(known.mean()) if len(known) else None

@@ -12,13 +12,35 @@ def feature_sheet(pictures, title, path, columns=10, most=100):
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     figure = new_figure(0.62 * columns + 0.4, 0.62 * rows + 0.8)
-    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+    for axes in _grid(figure, rows, columns, pictures):
         axes.axis("off")
-        if place < len(pictures):
-            limit = max(float(np.abs(pictures[place]).max()), np.finfo(float).tiny)
-            axes.imshow(pictures[place], cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest")
     figure.suptitle(title, fontsize=9)
     save_figure(figure, path)
+
+
+def class_sheet(pictures, class_names, title, path, columns=10):
+    """A row for each class with the pictures, of [F, h, w] in order of the classes, of its `columns` neurons of most contrast."""
+    groups = np.asarray(pictures).reshape(len(class_names), -1, *np.shape(pictures)[1:])
+    columns = min(columns, groups.shape[1])
+    best = np.argsort(-groups.std(axis=(2, 3)), axis=1, kind="stable")[:, :columns]
+    chosen = np.take_along_axis(groups, best[..., None, None], axis=1).reshape(-1, *groups.shape[2:])
+    figure = new_figure(0.62 * columns + 1.2, 0.62 * len(class_names) + 0.8)
+    for place, axes in enumerate(_grid(figure, len(class_names), columns, chosen)):
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if place % columns == 0:
+            axes.set_ylabel(class_names[place // columns], rotation=0, ha="right", va="center", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    save_figure(figure, path)
+
+
+def _grid(figure, rows, columns, pictures):
+    """The axes of a grid in order, the pictures drawn on the first of them."""
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, picture in zip(grid, pictures, strict=False):
+        limit = max(float(np.abs(picture).max()), np.finfo(float).tiny)
+        axes.imshow(picture, cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest")
+    return grid
 
 
 def activation_maps(image, layers, n_bins, title, path, maps=10):
@@ -28,8 +50,7 @@ def activation_maps(image, layers, n_bins, title, path, maps=10):
     """
     from matplotlib import colormaps
 
-    colours = colormaps["viridis_r"].copy()
-    colours.set_over("white")
+    colours = colormaps["viridis_r"].with_extremes(over="white")
     figure = new_figure(0.85 * (maps + 1) + 1.2, 0.98 * len(layers) + 1.1)
     grid = figure.subplots(len(layers), maps + 1, squeeze=False)
     for row, (name, latencies) in zip(grid, layers.items(), strict=True):

@@ -46,6 +46,7 @@ def learned_features(model, bank):
     """{layer name: pictures float64 [F, h, w]} of all layers of a LayeredModel whose input was encoded with `bank`.
 
     Branches of a stage are projected on their own and joined, centred, for the layer above. A skip connection is left out.
+    Of a decision layer's neuron, what differs from its mean weight is shown: the same weight everywhere shows nothing.
     """
     inputs, stride, found = filter_pictures(bank), 1, {}
     for stage in model.stages:
@@ -57,7 +58,8 @@ def learned_features(model, bank):
         found[name] = project(to_numpy(layer.weights), inputs, stride)
         inputs, stride = pooled(found[name], model.readout.window, stride), stride * model.readout.window
     for name, layer in model.readout.decision_layers.items():
-        found[name] = project(to_numpy(layer.weights), inputs, stride)
+        weights = to_numpy(layer.weights)
+        found[name] = project(weights - weights.mean(axis=(1, 2, 3), keepdims=True), inputs, stride)
     return found
 
 

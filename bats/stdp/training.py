@@ -14,6 +14,7 @@ from tqdm import tqdm
 from bats.device import to_numpy
 from bats.stdp import metrics
 from bats.stdp.history import decision_line, decision_row, layer_row
+from bats.training.atomic import atomic_file
 from bats.training.batches import epoch_permutation
 from bats.training.checkpoint import Checkpoint, load_checkpoint
 from bats.training.fingerprint import check_fingerprint
@@ -42,7 +43,7 @@ class LayerwiseTrainer:
     batch_size     images between two adaptations of the rates, and between two chances to stop.
     patience       stop after so many decision epochs without improvement on the validation part; None: never.
     schedule       bats.training.StepSchedule for the base rates of the read-out, or None.
-    folder         RunFolder for checkpoint.npz and layer_<name>.npz, or None.
+    folder         RunFolder for checkpoint.npz and best_model/<layer>.npz, or None.
     listeners      called as listener(kind, row) after each epoch, kind "layer" or "decision".
 
     `interrupted` says whether Ctrl-C ended run(). Raises ValueError for numbers of epochs, patience or parts that do not fit.
@@ -188,9 +189,7 @@ class LayerwiseTrainer:
             listener(kind, row)
 
     def _store_layer(self, name, layer):
-        from bats.training.atomic import atomic_file
-
-        with atomic_file(self.folder.path / f"layer_{name}.npz") as file:
+        with atomic_file(self.folder.best_model / f"{name}.npz") as file:
             np.savez(file, **layer.state())
 
     def _fingerprint(self):

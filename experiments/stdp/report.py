@@ -14,7 +14,7 @@ from bats.training.history import history_csv
 
 
 def write_history(trainer, folder):
-    """metrics.csv (decision epochs), layers.csv (epochs without labels), history.png, layers.png."""
+    """metrics.csv (decision epochs), layers.csv (epochs without labels), output_metrics/correct.png and silent.png."""
     model = trainer.model.name
     write_text(folder.path / "metrics.csv", history_csv(trainer.history))
     if trainer.layer_history:
@@ -23,13 +23,13 @@ def write_history(trainer, folder):
     epochs = [row["epoch"] for row in trainer.history]
     curves = {name: [row[f"{name}_correct_percent"] for row in trainer.history] for name in parts}
     title = f"{model}: decisions by reward-modulated STDP"
-    plots.metric_curves(epochs, curves, title, "correct (% of the images)", folder.path / "history.png")
+    plots.metric_curves(epochs, curves, title, "correct (% of the images)", folder.output_metrics / "correct.png")
     silent = {name: [row[f"{name}_silent_percent"] for row in trainer.history] for name in parts}
-    plots.metric_curves(epochs, silent, f"{model}: images without a decision", "silent (%)", folder.path / "silent.png")
+    plots.metric_curves(epochs, silent, f"{model}: images without a decision", "silent (%)", folder.output_metrics / "silent.png")
 
 
 def evaluate(trainer, task, folder):
-    """Figures of the kept epoch on the test set; writes evaluation.json, predictions.npz and the confusion matrix."""
+    """Figures of the kept epoch on the test set; writes evaluation.json and confusion_matrix.png."""
     labels, names = trainer.parts["test"].labels, list(task.data.class_names)
     start = time.perf_counter()
     decisions, scores = trainer.model.readout.evaluate(trainer.inputs["test"])
@@ -72,13 +72,17 @@ def summarise(trainer, task, result, arguments, device, seconds):
     }
 
 
-def draw_features(trainer, folder):
+def draw_features(trainer, task, folder):
     """features_<layer>.png: what the neurons of each layer have learned, in image space. Returns the paths."""
-    paths = []
-    for name, images in learned_features(trainer.model, MNIST_BANK).items():
+    paths, model = [], trainer.model
+    for name, images in learned_features(model, MNIST_BANK).items():
         paths.append(folder.path / f"features_{name}.png")
-        title = f"{trainer.model.name}, {name}: {min(100, len(images))} of {len(images)} features, weights projected to the image"
-        pictures.feature_sheet(images, title, paths[-1])
+        if name in model.readout.decision_layers:
+            title = f"{model.name}, {name}: for each class the neurons of most contrast, weights projected to the image"
+            pictures.class_sheet(images, task.data.class_names, title, paths[-1])
+        else:
+            shown = f"{min(100, len(images))} of {len(images)} features"
+            pictures.feature_sheet(images, f"{model.name}, {name}: {shown}, weights projected to the image", paths[-1])
     return paths
 
 

@@ -68,7 +68,7 @@ def main(argv=None):
     summary = report.summarise(trainer, task, result, arguments, device, time.perf_counter() - start)
     for path in (folder.path / "summary.json", *([arguments.summary] if arguments.summary else [])):
         write_json(path, summary)
-    drawn = report.draw_features(trainer, folder) if arguments.features or arguments.tensorboard else []
+    drawn = report.draw_features(trainer, task, folder) if arguments.features or arguments.tensorboard else []
     if arguments.activation_maps:
         report.draw_activations(trainer, task, folder)
     if log is not None:
