@@ -9,7 +9,8 @@ from bats.cpu.stdp_winners import choose_winners, clamp, inhibit, update
 
 @njit(cache=True)
 def learn(
-    images, order, labels, weights, kernel, threshold, n_bins, radius, rounded, rates, stabilizer, bounds, doubling, counter, per_class, winners
+    images, order, labels, weights, kernel, threshold, n_bins, radius, rounded, rates, stabilizer, bounds, doubling, counter,
+    per_class, winners,
 ):  # fmt: skip
     """images uint8 [N, C, H, W], order int32 [n], labels int32 [n] (read if per_class > 0), weights float32 [K, F] (in place).
 

@@ -10,9 +10,10 @@ class STDPConvolution(OnlineLayer):
 
     n_inputs, n_features: channels in and out; kernel: pixels, one number or two; threshold of the potential, crossed strictly.
     winners: how many neurons learn from an image, at most one per feature, and further than `radius` apart (0: anywhere).
-    rates: (LTP > 0, LTD < 0) added to the weights, times (w - lower)(upper - w) with the stabilizer; every `doubling` images LTP doubles, up
-    to max_rate, and LTD becomes -0.75 LTP (None: never). rule: "exact" order of winners, or the float32-"rounded" score
-    of earlier implementations. Weights start as N(mean, std). Raises ValueError for values outside their ranges.
+    rates: (LTP > 0, LTD < 0) added to the weights, times (w - lower)(upper - w) with the stabilizer; every `doubling` images
+    LTP doubles, up to max_rate, and LTD becomes -0.75 LTP (None: never). rule: "exact" order of winners, or the
+    float32-"rounded" score of earlier implementations. Weights start as N(mean, std).
+    Raises ValueError for values outside their ranges.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class STDPConvolution(OnlineLayer):
     def learn(self, latencies, order=None, progress=None):
         """Online STDP over the images in the given order; winners int32 [n, k, 3] (feature, row, column; -1: none).
 
-        For each image: forward, rates (doubled when due), point-wise inhibition, winners, update of their weights, clamp. progress: called with the
-        number of images done after each part.
+        For each image: forward, rates (doubled when due), point-wise inhibition, winners, update of their weights, clamp.
+        progress: called with the number of images done after each part.
         """
         return self.run(latencies, order, None, progress)

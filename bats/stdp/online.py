@@ -24,9 +24,10 @@ def learn(latencies, order, labels, weights, rule, rates, counter):
     n_features = weights.shape[0]
     by_input = np.ascontiguousarray(weights.reshape(n_features, -1).T)
     winners = np.full((order.size, rule.winners, 3), -1, dtype=np.int32)
+    doubling = rule.doubling, np.float32(rule.max_rate)
     cpu.learn(
         latencies, order, labels, by_input, weights.shape[2:], rule.level, rule.n_bins, rule.radius, rule.rule == "rounded",
-        rates.copy(), rule.stabilizer, rule.limits, (rule.doubling, np.float32(rule.max_rate)), np.full(1, counter), rule.per_class, winners,
+        rates.copy(), rule.stabilizer, rule.limits, doubling, np.full(1, counter), rule.per_class, winners,
     )  # fmt: skip
     weights[:] = by_input.T.reshape(weights.shape)
     return winners

@@ -17,7 +17,7 @@ def convolve(latencies, weights, threshold, n_bins=15):
     """
     check(latencies, weights)
     xp = array_module("cuda" if is_cupy(latencies) else "cpu")
-    n, (n_features, channels, *kernel) = len(latencies), weights.shape
+    n, (n_features, _, *kernel) = len(latencies), weights.shape
     height, width = latencies.shape[2:]
     shape = n, n_features, height - kernel[0] + 1, width - kernel[1] + 1
     fired, potentials = xp.empty(shape, dtype=np.uint8), xp.empty(shape, dtype=np.float32)
@@ -62,6 +62,8 @@ def winners(latencies, potentials, k, radius=0, n_bins=15, rule="exact"):
     distance (in rows and in columns) of another. rule "rounded": by the float32 score n (p + T max p).
     """
     _check_maps(latencies, potentials)
+    if not 1 <= k <= 64:
+        raise ValueError(f"k: expected 1..64 winners, received {k}")
     n, n_features, height, width = latencies.shape
     xp = array_module("cuda" if is_cupy(latencies) else "cpu")
     chosen = xp.full((n, k, 3), -1, dtype=np.int32)
