@@ -1,7 +1,7 @@
 """Does the spike-rate regularizer keep every output neuron alive? Fashion-MNIST, 784-400-400-10, over seeds, with and without it.
 
-An output neuron is dead if it fires in no image of the test set: then its class is never predicted. Every seed is trained with the remedy for --epochs, and without for --control-epochs; the
-test set is looked at after every epoch and selects nothing.
+An output neuron is dead if it fires in no image of the test set: then its class is never predicted. Every seed is trained with
+the remedy for --epochs, and without for --control-epochs; the test set is looked at after every epoch and selects nothing.
 
     python benchmarks/dead_outputs.py --device cuda --seeds 0 1 2 3 4 --out results/dead_outputs_cuda.json
 """

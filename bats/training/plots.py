@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bats.training.atomic import atomic_file
 
-_COLOURS = (
+COLOURS = (
     "#1f5fa8",
     "#d1662b",
     "#3a8f5c",
@@ -21,19 +21,17 @@ _DASHES = {"train": "-", "evaluation": "--", "test": "--", "validation": ":"}
 
 
 def new_figure(width, height):
-    """An empty figure of so many inches, drawn without a display."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _tidy(axes):
+def tidy(axes):
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)
 
 
-def save_figure(figure, path):
-    """Writes the figure as .png at once."""
+def save(figure, path):
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
 
@@ -46,7 +44,7 @@ def metric_curves(epochs, curves, title, label, path):
     groups = list(dict.fromkeys(name.rsplit(" ", 1)[0] if by_layer else name for name in curves))
     for name, values in curves.items():
         group = name.rsplit(" ", 1)[0] if by_layer else name
-        colour = _COLOURS[groups.index(group) % len(_COLOURS)]
+        colour = COLOURS[groups.index(group) % len(COLOURS)]
         dash = _DASHES.get(name.rsplit(" ", 1)[-1], "-")
         marker = "o" if len(epochs) <= 30 else None
         axes.plot(epochs, values, dash, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=name or None)
@@ -56,8 +54,8 @@ def metric_curves(epochs, curves, title, label, path):
     axes.ticklabel_format(axis="y", useOffset=False)
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=9)
-    _tidy(axes)
-    save_figure(figure, path)
+    tidy(axes)
+    save(figure, path)
 
 
 def confusion_matrix(matrix, class_names, title, path):
@@ -88,7 +86,7 @@ def confusion_matrix(matrix, class_names, title, path):
     for side in (axes, right):
         side.tick_params(length=0, labelsize=8)
         side.spines[:].set_visible(False)
-    save_figure(figure, path)
+    save(figure, path)
 
 
 def spike_raster(layers, title, path, class_names=None):
@@ -104,7 +102,7 @@ def spike_raster(layers, title, path, class_names=None):
         emitted = np.arange(times.shape[1])[None, :] < np.asarray(counts)[:, None]
         neurons, slots = np.nonzero(emitted)
         milliseconds = 1000 * times[neurons, slots]
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         n_neurons = times.shape[0]
         if n_neurons <= 60:
             axes.vlines(milliseconds, neurons - 0.38, neurons + 0.38, color=colour, linewidth=1.4)
@@ -123,8 +121,8 @@ def spike_raster(layers, title, path, class_names=None):
             fontsize=8,
             color="#555555",
         )
-        _tidy(axes)
+        tidy(axes)
     panels[-1].set_xlabel("time (ms)")
     panels[-1].set_xlim(left=0)
     figure.suptitle(title, fontsize=11)
-    save_figure(figure, path)
+    save(figure, path)
