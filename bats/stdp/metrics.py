@@ -5,6 +5,9 @@ A silent image (decision -1) is a wrong answer in every figure here: it lowers a
 
 import numpy as np
 
+from bats.evaluation.classification import classification_figures
+from bats.training.evaluation import confusion
+
 SILENT = -1
 
 
@@ -21,16 +24,6 @@ def rates(decisions, labels):
     correct = float(np.mean(decisions == labels))
     silent = float(np.mean(decisions == SILENT))
     return {"correct": correct, "wrong": float(np.mean((decisions != labels) & (decisions != SILENT))), "silent": silent}
-
-
-def confusion(decisions, labels, n_classes):
-    """Counts int64 [label, decision], n_classes rows; a last column holds the silent images if there are any."""
-    from sklearn.metrics import confusion_matrix
-
-    decisions = np.asarray(decisions)
-    columns = np.where(decisions == SILENT, n_classes, decisions)
-    matrix = confusion_matrix(labels, columns, labels=range(n_classes + 1))[:n_classes]
-    return matrix if (decisions == SILENT).any() else matrix[:, :n_classes]
 
 
 def roc_auc(scores, labels):
@@ -64,14 +57,9 @@ def evaluate(decisions, scores, labels, n_classes):
     """Every figure of one evaluation, as values that JSON knows.
 
     decisions int [n], -1 = silent; scores float [n, n_classes]; labels int [n]. Macro averages run over the classes that
-    have images; roc_auc_macro over those for which the area is defined, None if there is none.
+    have images; macro_roc_auc over those for which the area is defined, None if there is none.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    present = np.unique(labels)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, decisions, labels=present, average="macro", zero_division=0
-    )  # fmt: skip
+    figures = classification_figures(labels, decisions, n_classes)
     areas = roc_auc(scores, labels)
     of_ratios = _mean(roc_auc(relative(scores), labels)) if areas.size > 1 else None
     shares = rates(decisions, labels)
@@ -79,15 +67,13 @@ def evaluate(decisions, scores, labels, n_classes):
         "images": len(labels),
         "accuracy": shares["correct"],
         **shares,
-        "precision_macro": float(precision),
-        "recall_macro": float(recall),
-        "f1_macro": float(f1),
-        "roc_auc_macro": _mean(areas),
-        "roc_auc_relative_macro": of_ratios,
+        **{name: figures[name] for name in ("macro_precision", "macro_recall", "macro_f1")},
+        "macro_roc_auc": _mean(areas),
+        "macro_roc_auc_relative": of_ratios,
         "roc_auc_per_class": [None if np.isnan(area) else float(area) for area in areas],
         "roc_auc_scores": "one class against all others; score: largest potential of the class; relative: over that of the best other",
         "silent_images": "counted as wrong in accuracy, recall and F1",
-        "confusion": confusion(decisions, labels, n_classes).tolist(),
+        "confusion": confusion(labels, decisions, n_classes).tolist(),
     }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bats.device import to_numpy
-from bats.training.plots import new_figure, save_figure
+from bats.training.plots import new_figure, save
 
 
 def feature_sheet(pictures, title, path, columns=10, most=100):
@@ -15,7 +15,7 @@ def feature_sheet(pictures, title, path, columns=10, most=100):
     for axes in _grid(figure, rows, columns, pictures):
         axes.axis("off")
     figure.suptitle(title, fontsize=9)
-    save_figure(figure, path)
+    save(figure, path)
 
 
 def class_sheet(pictures, class_names, title, path, columns=10):
@@ -25,21 +25,22 @@ def class_sheet(pictures, class_names, title, path, columns=10):
     best = np.argsort(-groups.std(axis=(2, 3)), axis=1, kind="stable")[:, :columns]
     chosen = np.take_along_axis(groups, best[..., None, None], axis=1).reshape(-1, *groups.shape[2:])
     figure = new_figure(0.62 * columns + 1.2, 0.62 * len(class_names) + 0.8)
-    for place, axes in enumerate(_grid(figure, len(class_names), columns, chosen)):
+    limit = float(np.abs(chosen).max())  # one scale for all: neurons that learned little stay grey
+    for place, axes in enumerate(_grid(figure, len(class_names), columns, chosen, limit)):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if place % columns == 0:
             axes.set_ylabel(class_names[place // columns], rotation=0, ha="right", va="center", fontsize=8)
     figure.suptitle(title, fontsize=9)
-    save_figure(figure, path)
+    save(figure, path)
 
 
-def _grid(figure, rows, columns, pictures):
-    """The axes of a grid in order, the pictures drawn on the first of them."""
+def _grid(figure, rows, columns, pictures, limit=None):
+    """The axes of a grid in order, the pictures drawn on the first of them, from -limit (None: each its own) to limit."""
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, picture in zip(grid, pictures, strict=False):
-        limit = max(float(np.abs(picture).max()), np.finfo(float).tiny)
-        axes.imshow(picture, cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest")
+        scale = max(limit or float(np.abs(picture).max()), np.finfo(float).tiny)
+        axes.imshow(picture, cmap="gray", vmin=-scale, vmax=scale, interpolation="nearest")
     return grid
 
 
@@ -71,7 +72,7 @@ def activation_maps(image, layers, n_bins, title, path, maps=10):
     bar = figure.colorbar(drawn, ax=grid, shrink=0.6, extend="max")
     bar.set_label("latency (time bin); white: never", fontsize=8)
     figure.suptitle(title, fontsize=10)
-    save_figure(figure, path)
+    save(figure, path)
 
 
 def layer_outputs(model, latencies):

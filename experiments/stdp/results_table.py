@@ -32,11 +32,11 @@ def table(summaries):
     """Markdown text, a row per summary."""
     lines = [f"| {COLUMNS} |", "|" + "---|" * (COLUMNS.count("|") + 1)]
     for summary in summaries:
-        test, area = summary["test"], summary["test"]["roc_auc_relative_macro"]
+        test, area = summary["test"], summary["test"]["macro_roc_auc_relative"]
         cells = (
             summary["model"], summary["dataset"]["name"], f"{summary['weights']:,}".replace(",", " "),
             f"{' + '.join(map(str, summary['epochs']))}, kept {summary['selected_epoch']}",
-            f"{100 * test['accuracy']:.2f} %", f"{100 * test['silent']:.2f} %", f"{test['f1_macro']:.3f}",
+            f"{100 * test['accuracy']:.2f} %", f"{100 * test['silent']:.2f} %", f"{test['macro_f1']:.3f}",
             "-" if area is None else f"{area:.4f}", f"{summary['microseconds_per_image']['decision']:.1f} µs",
             f"{summary['total_seconds']:.0f} s", summary["device"],
         )  # fmt: skip

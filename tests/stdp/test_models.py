@@ -208,7 +208,7 @@ class ResultsTableTest(unittest.TestCase):
     def test_row_and_marks(self):
         summary = {
             "model": "m", "dataset": {"name": "mnist"}, "weights": 1234567, "epochs": [2, 4, 9], "selected_epoch": 7, "device": "cuda",
-            "test": {"accuracy": 0.9512, "silent": 0.001, "f1_macro": 0.9501, "roc_auc_relative_macro": None}, "total_seconds": 42.4,
+            "test": {"accuracy": 0.9512, "silent": 0.001, "macro_f1": 0.9501, "macro_roc_auc_relative": None}, "total_seconds": 42.4,
             "microseconds_per_image": {"decision": 8.04},
         }  # fmt: skip
         with tempfile.TemporaryDirectory() as name:
