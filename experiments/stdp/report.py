@@ -43,7 +43,7 @@ def evaluate(trainer, task, folder):
     return {**result, "decision_seconds": seconds}
 
 
-def summarise(trainer, task, result, arguments, device, seconds):
+def summarise(trainer, task, result, arguments, environment, seconds):
     """The figures of a run as values that JSON knows."""
     curve = [{key: value for key, value in row.items() if key not in WALL_TIMES} for row in trainer.history]
     per_image = [1e6 * row["train_seconds"] / len(trainer.parts["train"]) for row in trainer.history]
@@ -55,7 +55,8 @@ def summarise(trainer, task, result, arguments, device, seconds):
         "model": trainer.model.name,
         "dataset": task.data.describe(),
         "images": {name: len(part) for name, part in trainer.parts.items()},
-        "device": device,
+        "device": environment["device_used"],
+        "environment": environment,
         "seed": arguments.seed,
         "epochs": arguments.epochs,
         "decision_epochs_run": len(trainer.history),

@@ -6,6 +6,7 @@ python experiments/stdp/train.py --model mozafari2018 --dataset mnist [--epochs 
 import shlex
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import options
@@ -20,20 +21,23 @@ from bats.stdp.event_log import EventLog, open_writer
 from bats.stdp.training import LayerwiseTrainer
 from bats.training.atomic import write_json
 from bats.training.command_line import results_root
+from bats.training.experiment import add_resumption
 from bats.training.run_folder import RunFolder, describe_environment
 from bats.training.schedule import StepSchedule
 
 
 def prepare_run(arguments):
-    """(trainer, task, log or None) as the options ask for."""
+    """(trainer, task, log or None, environment) as the options ask for."""
     device = resolve(arguments.device)
-    folder = arguments.resume and arguments.resume.rsplit("/", 1)[0]
     task = prepare(arguments, device, PADDING)
     make = Maker(task.data.n_classes, device, arguments.seed, arguments.rule, N_BINS)
     model = MODELS[arguments.model].build(len(MNIST_BANK), make)
     model.epochs_of(arguments.epochs)
     name = f"stdp_{arguments.model}"
-    folder = RunFolder(folder) if folder else RunFolder.create(results_root(arguments.out), name, arguments.seed)
+    if arguments.resume:
+        folder = RunFolder(Path(arguments.resume).parent)
+    else:
+        folder = RunFolder.create(results_root(arguments.out), name, arguments.seed)
     log = EventLog(open_writer(folder.path / "tensorboard")) if arguments.tensorboard else None
     stored = {key: value for key, value in vars(arguments).items() if key not in ("resume", "out", "no_progress", "summary")}
     config = {"experiment": name, "arguments": {**stored, "device": device}, "dataset": task.data.describe()}
@@ -42,30 +46,37 @@ def prepare_run(arguments):
         schedule=StepSchedule(*arguments.decay) if arguments.decay else None, folder=folder,
         progress=not arguments.no_progress, config=config, listeners=[log] if log else [],
     )  # fmt: skip
+    environment = describe_environment(SimpleNamespace(device=device))
     if arguments.resume:
         trainer.resume(arguments.resume)
-    folder.write_start(config, describe_environment(SimpleNamespace(device=device)))
-    return trainer, task, log
+        environment = add_resumption(folder, environment)
+    folder.write_start(config, environment)
+    return trainer, task, log, environment
 
 
 def main(argv=None):
     start = time.perf_counter()
     arguments = options.parse(__doc__, argv)
     try:
-        trainer, task, log = prepare_run(arguments)
+        trainer, task, log, environment = prepare_run(arguments)
     except (ValueError, OSError, ImportError, CudaUnavailable) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         sys.exit(2)
-    folder, device = trainer.folder, trainer.config["arguments"]["device"]
+    folder = trainer.folder
     sizes = ", ".join(f"{len(part)} {name}" for name, part in trainer.parts.items())
+    device = environment["device_used"]
     print(f"{trainer.model.name}: {task.data.name} ({task.data.kind}), {sizes} images | {device} | {folder}", flush=True)
-    trainer.run()
+    try:
+        trainer.run()
+    except OSError as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        sys.exit(1)
     if trainer.interrupted:
         print("Go on with:", shlex.join(["python", sys.argv[0], "--resume", str(folder)]))
         sys.exit(130)
     report.write_history(trainer, folder)
     result = report.evaluate(trainer, task, folder)
-    summary = report.summarise(trainer, task, result, arguments, device, time.perf_counter() - start)
+    summary = report.summarise(trainer, task, result, arguments, environment, time.perf_counter() - start)
     for path in (folder.path / "summary.json", *([arguments.summary] if arguments.summary else [])):
         write_json(path, summary)
     drawn = report.draw_features(trainer, task, folder) if arguments.features or arguments.tensorboard else []
