@@ -135,13 +135,13 @@ def _prepare(study, arguments):
     environment = describe_environment(study.network)
     if arguments.resume is not None:
         trainer.resume(arguments.resume)
-        environment = _add_resumption(folder, environment)
+        environment = add_resumption(folder, environment)
         print(f"Resumed at epoch {trainer.epoch + 1}, sample {trainer.position}.")
     folder.write_start(config, environment)
     return trainer, sources
 
 
-def _add_resumption(folder, environment):
+def add_resumption(folder, environment):
     """The environment of the first start, with those of later ones in a list."""
     try:
         first = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
