@@ -8,6 +8,8 @@ from bats.ops.conv_weight_gradient import scratch_for as conv_gradient_scratch
 from bats.ops.elastic_deformation import elastic_deformation
 from bats.ops.encode_latency import encode_latency, gather_spike_trains, next_batch
 from bats.ops.ensemble_gradient import ensemble_gradient
+from bats.ops.grid_spike_times import grid_recurrent_errors, grid_spike_times
+from bats.ops.grid_spike_times import scratch_for as grid_forward_scratch
 from bats.ops.later_sums import later_sums
 from bats.ops.losses import (
     accumulate_metrics,
@@ -45,6 +47,9 @@ __all__ = [
     "gather_spike_trains",
     "gradient_descent",
     "gradient_scratch",
+    "grid_forward_scratch",
+    "grid_recurrent_errors",
+    "grid_spike_times",
     "later_sums",
     "next_batch",
     "pool_events",
