@@ -21,6 +21,11 @@ def normal(mean=0.0, std=1.0):
     return lambda shape, generator: generator.normal(mean, std, size=shape)
 
 
+def fan_in_uniform():
+    """Weights drawn from U(-1, 1) / sqrt(number of incoming weights of a neuron)."""
+    return lambda shape, generator: generator.uniform(-1, 1, size=shape) / np.sqrt(np.prod(shape[1:]))
+
+
 def initialize(initializer, shape, generator, layer_name):
     """Weights [shape] float64 from `initializer(shape, generator)`, or, as in scripts for the 2022 BATS code,
     from `initializer(*shape)`, a function of as many integers; NumPy or CuPy. Raises TypeError or ValueError naming the layer."""
