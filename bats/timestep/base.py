@@ -72,7 +72,7 @@ class SteppedLayer(WeightedLayer):
     def bias(self, values):
         if not self.has_bias:
             raise ValueError(f"layer {self.name!r}: expected a layer with a bias, it was made with bias=None")
-        self._take("bias", values, (self.n_neurons,), lambda: self._bias)
+        self._take("bias", values, lambda: self._bias)
 
     @property
     def filter(self):
@@ -83,7 +83,7 @@ class SteppedLayer(WeightedLayer):
     def filter(self, values):
         if not self.learned_filter:
             raise ValueError(f"layer {self.name!r}: expected a layer with a learned filter, it was made with learned_filter=False")
-        self._take("filter", values, (self.n_steps,), lambda: self._filter)
+        self._take("filter", values, lambda: self._filter)
 
     @property
     def parameters(self):

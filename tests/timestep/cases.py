@@ -1,5 +1,7 @@
 """Random networks in time steps, in the form of the oracle and as bats.Network."""
 
+import itertools
+
 import numpy as np
 
 import bats
@@ -10,7 +12,7 @@ from bats.reference_timestep import Layer
 def random_layers(rng, sizes, n_steps, kind, *, skip=False, reset=True, bias=True, surrogate=("FastSigmoid", 2.0), learned=False):
     """Layers sizes[0] -> ... -> sizes[-1], the last one a read-out; most neurons spike, some never."""
     layers = []
-    for place, (n_pre, n) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for place, (n_pre, n) in enumerate(itertools.pairwise(sizes)):
         last = place == len(sizes) - 2
         beta = np.exp(-1 / rng.uniform(2, 20))
         response = beta ** np.arange(n_steps) if not learned else rng.uniform(-0.2, 1, n_steps)
