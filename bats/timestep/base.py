@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from bats import initializers, ops
+from bats.cpu.warm_up import warm_up_timestep
 from bats.device import to_numpy
 from bats.layers.base import WeightedLayer, positive
 
@@ -52,6 +53,8 @@ class SteppedLayer(WeightedLayer):
         self.n_steps = before.n_steps
         weights = initializers.initialize(self._initializer, self.weight_shape, generator, self.name)
         self.xp, self.dtype = xp, dtype
+        if xp is np:
+            warm_up_timestep(dtype)
         self._weights = xp.ascontiguousarray(xp.asarray(weights, dtype=dtype).T)
         self.gradient = xp.zeros_like(self._weights)
         self._further = {}
