@@ -9,7 +9,9 @@ from bats.training.checkpoint import checkpoint_path, load_checkpoint
 from bats.training.failures import ON_FAILURE
 
 
-def _integer(minimum, maximum=None):
+def integer(minimum, maximum=None):
+    """Type of an option: an integer from minimum to maximum (None: no limit)."""
+
     def parse(text):
         try:
             value = int(text)
@@ -23,7 +25,8 @@ def _integer(minimum, maximum=None):
     return parse
 
 
-def _positive(text):
+def positive(text):
+    """A finite number > 0 from the command line."""
     try:
         value = float(text)
     except ValueError:
@@ -39,12 +42,12 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
     add = parser.add_argument
     add(
         "--epochs",
-        type=_integer(1),
+        type=integer(1),
         help=f"epochs in all (default {epochs}; fewer on the embedded subset, see the notice)",
     )
-    add("--batch-size", type=_integer(1), default=batch_size, help="samples per weight update (default %(default)s)")
-    add("--learning-rate", type=_positive, default=learning_rate, help="(default %(default)s)")
-    add("--seed", type=_integer(0, 2**32 - 1), default=0, help="fixes every random number (default %(default)s)")
+    add("--batch-size", type=integer(1), default=batch_size, help="samples per weight update (default %(default)s)")
+    add("--learning-rate", "--lr", type=positive, default=learning_rate, help="(default %(default)s)")
+    add("--seed", type=integer(0, 2**32 - 1), default=0, help="fixes every random number (default %(default)s)")
     add(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -59,13 +62,13 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
     )
     add(
         "--validation",
-        type=_integer(0),
+        type=integer(0),
         default=0,
         metavar="N",
         help="hold out N training samples and keep the best epoch on them",
     )
     add("--select-on-test", action="store_true", help="keep the best epoch on the test set, the rule of the 2022 code")
-    add("--max-train", type=_integer(1), metavar="N", help="train on the first N samples only")
+    add("--max-train", type=integer(1), metavar="N", help="train on the first N samples only")
     add(
         "--on-failure",
         choices=ON_FAILURE,

@@ -41,6 +41,7 @@ class Trainer:
     on_failure      "warn", "raise" or "ignore" full spike buffers, non-finite numbers and weights
     config          JSON-like dictionary stored with the checkpoint
     shuffle         False takes the samples in the order of the source in every epoch, as some published results did
+    on_epoch        called with the row of every finished epoch
 
     After fit: history (a row per epoch), interrupted (stopped by Ctrl-C), selected_epoch (counted from 1).
     """
@@ -48,6 +49,7 @@ class Trainer:
     def __init__(
         self, network, loss, optimizer, *, batch_size, max_simulation, seed=0, run_folder=None, schedule=None,
         selection="last", on_failure="warn", progress=True, config=None, shuffle=True,
+        on_epoch=None,
     ):  # fmt: skip
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
@@ -60,7 +62,7 @@ class Trainer:
         self.network, self.loss, self.optimizer, self.schedule = network, loss, optimizer, schedule
         self.batch_size, self.max_simulation, self.seed = int(batch_size), max_simulation, seed
         self.selection, self.on_failure, self.progress, self.config = selection, on_failure, progress, config or {}
-        self.shuffle = bool(shuffle)
+        self.shuffle, self.on_epoch = bool(shuffle), on_epoch
         self.run_folder = run_folder if run_folder is None or isinstance(run_folder, RunFolder) else RunFolder(run_folder)
         self.epoch = 0  # finished epochs
         self.position = 0  # samples already seen in the running epoch
@@ -155,6 +157,8 @@ class Trainer:
         self.epoch, self.position, self._elapsed, self._epoch_metrics = self.epoch + 1, 0, 0.0, {}
         if self.progress:
             tqdm.write(epoch_line(row))
+        if self.on_epoch is not None:
+            self.on_epoch(row)
         weights = network_weights(self.network)
         broken = failures.non_finite_weights(weights)
         if broken:

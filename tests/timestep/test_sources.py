@@ -197,7 +197,7 @@ class Checks:
                     self.network(source, layer), MaxMembraneCrossEntropy(), bats.AdamOptimizer(0.02), batch_size=16,
                     max_simulation=1.0, seed=1, progress=False, shuffle=shuffle,
                 )  # fmt: skip
-                history = trainer.fit(source, source, 15)
+                history = trainer.fit(source, source, 30)
                 self.assertGreater(history[-1]["test_accuracy_percent"], 80)
                 weights.append(np.concatenate([array.ravel() for array in network_weights(trainer.network).values()]))
             self.assertEqual(weights[0].tobytes(), weights[1].tobytes())
