@@ -5,6 +5,7 @@ from bats.ops.conv_spike_times import conv_spike_times
 from bats.ops.conv_spike_times import scratch_for as conv_forward_scratch
 from bats.ops.conv_weight_gradient import conv_weight_gradient
 from bats.ops.conv_weight_gradient import scratch_for as conv_gradient_scratch
+from bats.ops.densify import densify_events, densify_latencies
 from bats.ops.elastic_deformation import elastic_deformation
 from bats.ops.encode_latency import encode_latency, gather_spike_trains, next_batch
 from bats.ops.ensemble_gradient import ensemble_gradient
@@ -54,6 +55,8 @@ __all__ = [
     "conv_presynaptic_errors",
     "conv_spike_times",
     "conv_weight_gradient",
+    "densify_events",
+    "densify_latencies",
     "elastic_deformation",
     "encode_latency",
     "ensemble_gradient",

@@ -42,9 +42,9 @@ def describe_network(network):
 
 
 def describe_source(source):
-    """Kind, size and checksum (labels and, where there are such, images or spike times) of the training samples."""
+    """Kind, size and checksum (labels and, where there are such, what the samples are made of) of the training samples."""
     digest = hashlib.sha256()
-    for name in ("labels", "images", "times", "counts"):
+    for name in ("labels", "images", "times", "counts", "latency_bins", "cells", "offsets"):
         array = getattr(source, name, None)
         if array is not None:
             from bats.device import to_numpy
