@@ -3,10 +3,10 @@
 import numpy as np
 
 from bats import ops
-from bats.device import to_numpy
+from bats.device import is_cupy, to_numpy
 from bats.discretization import check_grid
 from bats.layers.base import Layer
-from bats.spikes import EventList
+from bats.spikes import EventList, check_spike_trains
 
 
 class InputLayer(Layer):
@@ -26,6 +26,18 @@ class InputLayer(Layer):
 
     def attach(self, xp, dtype, generator):
         self.xp, self.dtype = xp, dtype
+
+    def check(self, spike_times, n_spikes):
+        """What a user hands to Network.forward, checked and on a device that the layer can read: (times, counts)."""
+        times, counts = check_spike_trains(spike_times, n_spikes, self.n_neurons)
+        if self.xp is np and is_cupy(times):
+            times, counts = times.get(), counts.get() if is_cupy(counts) else counts
+        return times, counts
+
+    def check_source(self, source):
+        """Raises ValueError if a source does not fit the layer."""
+        if source.n_neurons != self.n_neurons:
+            raise ValueError(f"source: expected {self.n_neurons} inputs, as the network has, received {source.n_neurons}")
 
     def load(self, times, counts):
         """Takes checked spike trains [batch, n_neurons, slots], [batch, n_neurons] and sorts them into an event list."""

@@ -9,7 +9,7 @@ import numpy as np
 from bats import initializers, ops
 from bats.device import is_cupy
 from bats.discretization import check_grid
-from bats.layers.base import Layer, positive
+from bats.layers.base import WeightedLayer, positive
 from bats.ops.conv_geometry import convolve
 from bats.ops.neuron import Neuron
 from bats.regularization import SpikeRateRegularizer, SpikeRates
@@ -18,7 +18,7 @@ from bats.spikes import EventList
 SLOPE_FLOOR = 0.01  # acts on about one spike in a million on MNIST; without it a gradient may overflow
 
 
-class LIFLayer(Layer):
+class LIFLayer(WeightedLayer):
     """Fully connected current-based LIF neurons with a soft reset (Bacho & Chu, arXiv 2212.09500; docs/theory.md).
 
     previous_layer: the layer whose spikes come in; may be None if the layers are given to Network in order
@@ -36,8 +36,6 @@ class LIFLayer(Layer):
 
     Raises TypeError or ValueError for parameters that are no positive numbers, for a grid coarser than 64 tau_s.
     """
-
-    trainable = True
 
     def __init__(self, previous_layer=None, n_neurons=None, tau_s=None, theta=None, delta_theta=None,
                  weight_initializer=None, max_n_spike=32, name="", *, slope_floor=SLOPE_FLOOR, regularizer=None,
@@ -60,7 +58,6 @@ class LIFLayer(Layer):
             raise ValueError(f"max_n_spike: expected at least 1, received {max_n_spike}")
         self.max_n_spike = int(max_n_spike)
         self._initializer = weight_initializer or initializers.uniform()
-        self._weights = None  # [n_pre, n_post]: a row is what one incoming spike adds, contiguous over the neurons
         self._space = None  # workspace for the largest batch so far
         self._later = None  # room for _later_sums
         self._at = None  # batch size -> the part of the workspace it uses
@@ -74,32 +71,9 @@ class LIFLayer(Layer):
         self.xp, self.dtype = xp, dtype
         self._weights = xp.ascontiguousarray(xp.asarray(weights, dtype=dtype).T)
         self.neuron = Neuron.make(self.tau_s, self.theta, self.delta_theta, dtype, self.slope_floor)
-        self.gradient = xp.zeros_like(self._weights)
+        self.gradient = xp.zeros_like(self._weights)  # both [n_pre, n_post]: a row is what one incoming spike adds
         if self.regularizer is not None:
             self._rates = SpikeRates(self.regularizer, xp, dtype, self.gradient.shape[-1])
-
-    @property
-    def weight_shape(self):
-        """Shape of the weights that users see; in memory they lie transposed."""
-        return self.n_neurons, self.previous_layer.n_neurons
-
-    @property
-    def weights(self):
-        """[n_neurons, n_pre], a view: writing into it changes the layer. Settable from a NumPy or CuPy array of that shape."""
-        return None if self._weights is None else self._weights.T
-
-    @weights.setter
-    def weights(self, values):
-        if not self.attached:
-            raise RuntimeError(f"layer {self.name!r}: expected it to be part of a Network before its weights are set")
-        values = values if is_cupy(values) else np.asarray(values)
-        if values.shape != self.weight_shape:
-            raise ValueError(f"weights of layer {self.name!r}: expected shape {self.weight_shape}, received {values.shape}")
-        if values.dtype.kind not in "fiu":
-            raise TypeError(f"weights of layer {self.name!r}: expected numbers, received dtype {values.dtype}")
-        if is_cupy(values) and self.xp is np:
-            values = values.get()
-        self._weights[...] = self.xp.asarray(values, dtype=self.dtype).T
 
     @property
     def spike_trains(self):
@@ -111,6 +85,15 @@ class LIFLayer(Layer):
             raise RuntimeError(f"layer {self.name!r}: no spike trains yet, run network.forward first")
         space = self._at(self._batch)
         return space.times.transpose(0, 2, 1), space.counts
+
+    output = spike_trains  # what Network.forward returns
+
+    def as_errors(self, errors):
+        """Errors as a user gives them [batch, n_neurons, slots] -> as they lie in memory. Raises ValueError for another shape."""
+        shape = self.spike_trains[0].shape
+        if tuple(errors.shape) != shape:
+            raise ValueError(f"backward: expected errors of shape {shape}, received {tuple(errors.shape)}")
+        return self.xp.ascontiguousarray(self.xp.asarray(errors, dtype=self.dtype).transpose(0, 2, 1))
 
     @property
     def trains(self):

@@ -23,7 +23,8 @@ OTHERS = ("yin_yang/train_ttfs.py", "fashion_mnist/train.py", "emnist/train.py")
 SCRIPTS = [*sorted(MNIST.glob("train_*.py")), *(ROOT / "experiments" / name for name in OTHERS)]
 FILES = {
     "config.json", "environment.json", "metrics.csv", "checkpoint.npz", "confusion_matrix.csv", "confusion_matrix.png",
-    "raster.png", "summary.json", "summary.txt", "output_metrics", "best_model",
+    "raster.png", "per_class.csv", "sparsity.csv", "sparsity.png", "latency.csv", "latency.png", "summary.json",
+    "summary.txt", "output_metrics", "best_model",
 }  # fmt: skip
 
 
