@@ -31,6 +31,12 @@ def warm_up_timestep(dtype):
     _announced(_run_timestep, dtype, f"CPU operations in time steps for {dtype}")
 
 
+@functools.cache
+def warm_up_grid(dtype):
+    """The same for the operations of layers on a time grid."""
+    _announced(_run_grid, dtype, f"CPU operations of time grids for {dtype}")
+
+
 def _announced(run, dtype, what):
     start = time.perf_counter()
     notice = threading.Timer(PATIENCE, _say, [f"bats: compiling the {what} (once; cached on disk) ..."])
@@ -144,3 +150,20 @@ def _run_timestep(dtype):
     loss, labels = np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int32)
     ops.softmax_cross_entropy(logits, counts, labels, loss, logits.copy())
     ops.predict("largest", logits, counts, labels)
+
+
+def _run_grid(dtype):
+    from bats import ops
+    from bats.discretization import TimeGrid
+    from bats.ops.conv_geometry import convolve
+    from bats.ops.neuron import Neuron
+    from bats.spikes import EventList
+
+    neuron, geometry = Neuron.make(0.1, 0.01, 0.01, dtype), convolve((1, 1, 2), (1, 1, 2))
+    events = EventList.allocate(np, 1, 2, 1, dtype)
+    ops.sort_events(np.zeros((1, 1, 2), dtype=dtype), np.ones((1, 2), dtype=np.int32), events, ops.sort_scratch(events))
+    times, crossings, slopes, errors = (np.zeros((1, 2, 2), dtype=dtype) for _ in range(4))
+    counts, status = np.zeros((1, 2), dtype=np.int32), np.zeros((1, 4), dtype=np.int64)
+    weights, scratch = np.ones(geometry.weight_shape, dtype=dtype), ops.grid_forward_scratch(np, 1, geometry, dtype)
+    ops.grid_spike_times(events, weights, geometry, neuron, TimeGrid(0.01), 1.0, times, crossings, counts, slopes, status, scratch)
+    ops.grid_recurrent_errors(errors, times, crossings, slopes, counts, neuron, errors, status)

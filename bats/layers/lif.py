@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from bats import initializers, ops
+from bats.cpu.warm_up import warm_up_grid
 from bats.device import is_cupy
 from bats.discretization import check_grid
 from bats.layers.base import WeightedLayer, positive
@@ -67,6 +68,8 @@ class LIFLayer(WeightedLayer):
     # ------------------------------------------------------------------------------------------------------------------
     def attach(self, xp, dtype, generator):
         """Gives the layer its device, dtype and initial weights."""
+        if self.grid is not None and xp is np:
+            warm_up_grid(dtype)
         weights = initializers.initialize(self._initializer, self.weight_shape, generator, self.name)
         self.xp, self.dtype = xp, dtype
         self._weights = xp.ascontiguousarray(xp.asarray(weights, dtype=dtype).T)
