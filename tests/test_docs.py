@@ -43,6 +43,10 @@ class Docs(unittest.TestCase):
                      "expected 64 neurons on axis 1, received shape (50, 63, 1)"):  # fmt: skip
             self.assertIn(text, printed)
 
+    def test_time_discretization(self):
+        _, names = self.run_page("time_discretization.md")
+        self.assertEqual([layer.grid.dt for layer in names["network"].layers], [0.005, 0.005, 0.001])
+
     def test_convergence(self):
         printed, names = self.run_page("convergence.md")
         self.assertEqual(names["history"].accuracy.shape, (50, 1000))
