@@ -65,7 +65,7 @@ def phases(x_train, y_train, x_test, device, clock):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--data", default="", help=".npz with x_train, y_train, x_test, uint8 of 28 x 28 (default: MNIST where bats finds it)")
+    parser.add_argument("--data", default="", help=".npz with x_train, y_train, x_test (default: MNIST where bats finds it)")
     parser.add_argument("--images", type=int, default=60000, help="training images used (default: %(default)s)")
     parser.add_argument("--out", default="", help="JSON file for the results")
     options = parser.parse_args()

@@ -101,15 +101,15 @@ def convolve(latencies, by_input, kernel_shape, threshold, n_bins, out_latencies
     limit = attributes["MaxSharedMemoryPerBlockOptin"] - _RESERVE
     per_place = 8 * n_lists + 2 * size + (0 if chunk else 4 * n_bins * 8)
     group_size = max(1, min(n_places, math.ceil(512 / n_features), limit // per_place))
+    if n * n_places < 4 * attributes["MultiProcessorCount"] * group_size:
+        group_size = 1  # few images: better more blocks than full ones
     parts = max(1, min(8, 8 // group_size))
     shared = group_size * per_place
     if shared > limit or size > 2**16:
         raise ValueError(f"kernel: expected at most 2^16 inputs of a neuron, received {size}")
     kernel = kernels.kernel("stdp/convolve", "convolve", np.float32)
     kernel.max_dynamic_shared_size_bytes = shared
-    sizes = _ints(
-        latencies[0].size, latencies.shape[3], window.out_width, n_places, size, n_features, n_bins, chunk, parts
-    )  # fmt: skip
+    sizes = _ints(latencies[0].size, latencies.shape[3], window.out_width, n_places, size, n_features, n_bins, chunk, parts)
     for start in range(0, n, 65535):  # the grid's second axis is 16 bits wide
         part = slice(start, start + 65535)
         n_groups = math.ceil(n_places / group_size)
