@@ -62,9 +62,7 @@ def learn(latencies, order, labels, weights, rule, rates, counter):
     if order.size == 0:
         return winners
     has_threshold = rule.threshold is not None
-    attributes = cupy.cuda.Device().attributes
-    limit = attributes["MaxSharedMemoryPerBlockOptin"] - _RESERVE
-    p = plan(n_features, size, n_places, rule.n_bins, has_threshold, rule.winners, attributes["MultiProcessorCount"], limit)
+    p = plan(n_features, size, n_places, rule.n_bins, has_threshold, rule.winners, *_device())
     n_blocks = p.n_parts * p.n_groups
     by_input = cupy.ascontiguousarray(weights.reshape(n_features, -1).T)
     keys = cupy.empty((2, p.n_parts, n_places), dtype=np.uint64)
@@ -97,11 +95,10 @@ def convolve(latencies, by_input, kernel_shape, threshold, n_bins, out_latencies
     window = _window(latencies.shape[1:], kernel_shape)
     chunk = 0 if threshold >= 0 else _chunk(latencies.shape[1], *kernel_shape)
     size, n_lists = window.offsets.size, CHUNKS if chunk else n_bins
-    attributes = array_module("cuda").cuda.Device().attributes
-    limit = attributes["MaxSharedMemoryPerBlockOptin"] - _RESERVE
+    n_processors, limit = _device()
     per_place = 8 * n_lists + 2 * size + (0 if chunk else 4 * n_bins * 8)
     group_size = max(1, min(n_places, math.ceil(512 / n_features), limit // per_place))
-    if n * n_places < 4 * attributes["MultiProcessorCount"] * group_size:
+    if n * n_places < 4 * n_processors * group_size:
         group_size = 1  # few images: better more blocks than full ones
     parts = max(1, min(8, 8 // group_size))
     shared = group_size * per_place
@@ -116,6 +113,13 @@ def convolve(latencies, by_input, kernel_shape, threshold, n_bins, out_latencies
         arguments = latencies[part], by_input, window.offsets, *sizes, np.float32(threshold), np.int32(group_size)
         outputs = out_latencies[part], out_potentials[part]
         kernel((n_groups, len(outputs[0])), (256,), (*arguments, *outputs), shared_mem=shared)
+
+
+@functools.cache
+def _device():
+    """Processors, and bytes of shared memory that a block may ask for; asking the driver takes longer than a launch."""
+    attributes = array_module("cuda").cuda.Device().attributes
+    return attributes["MultiProcessorCount"], attributes["MaxSharedMemoryPerBlockOptin"] - _RESERVE
 
 
 class _Window(NamedTuple):
