@@ -5,10 +5,12 @@ Times are in seconds everywhere. docs/theory.md derives the method; bats.referen
 
 from bats import augmentation, device, initializers, sources, step
 from bats._version import __version__
+from bats.discretization import TimeGrid
 from bats.layers import ConvInputLayer, ConvLIFLayer, InputLayer, LIFLayer, PoolingLayer
 from bats.losses import SpikeCountClassLoss, SpikeCountLoss, SpikeTimeLoss, TTFSSoftmaxCrossEntropy
 from bats.network import Network
 from bats.optimizers import AdamOptimizer, GradientDescentOptimizer, NAdamOptimizer
+from bats.regularization import SpikeRateRegularizer
 
 
 def __getattr__(name):
@@ -32,8 +34,10 @@ __all__ = [
     "PoolingLayer",
     "SpikeCountClassLoss",
     "SpikeCountLoss",
+    "SpikeRateRegularizer",
     "SpikeTimeLoss",
     "TTFSSoftmaxCrossEntropy",
+    "TimeGrid",
     "Trainer",
     "__version__",
     "augmentation",

@@ -9,7 +9,9 @@ from bats.training.checkpoint import checkpoint_path, load_checkpoint
 from bats.training.failures import ON_FAILURE
 
 
-def _integer(minimum, maximum=None):
+def integer(minimum, maximum=None):
+    """The type of an option that is an integer from `minimum` to `maximum`, if given."""
+
     def parse(text):
         try:
             value = int(text)
@@ -23,7 +25,8 @@ def _integer(minimum, maximum=None):
     return parse
 
 
-def _positive(text):
+def positive(text):
+    """The type of an option that is a positive number."""
     try:
         value = float(text)
     except ValueError:
@@ -33,18 +36,23 @@ def _positive(text):
     return value
 
 
+def non_negative(text):
+    """A finite number >= 0 from the command line."""
+    return 0.0 if text.strip() in ("0", "0.0") else positive(text)
+
+
 def make_parser(description, *, epochs, batch_size, learning_rate):
     """The shared options with this study's defaults; `epochs` is the default on the full data set."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add(
         "--epochs",
-        type=_integer(1),
+        type=integer(1),
         help=f"epochs in all (default {epochs}; fewer on the embedded subset, see the notice)",
     )
-    add("--batch-size", type=_integer(1), default=batch_size, help="samples per weight update (default %(default)s)")
-    add("--learning-rate", type=_positive, default=learning_rate, help="(default %(default)s)")
-    add("--seed", type=_integer(0, 2**32 - 1), default=0, help="fixes every random number (default %(default)s)")
+    add("--batch-size", type=integer(1), default=batch_size, help="samples per weight update (default %(default)s)")
+    add("--learning-rate", "--lr", type=positive, default=learning_rate, help="(default %(default)s)")
+    add("--seed", type=integer(0, 2**32 - 1), default=0, help="fixes every random number (default %(default)s)")
     add(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -59,13 +67,13 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
     )
     add(
         "--validation",
-        type=_integer(0),
+        type=integer(0),
         default=0,
         metavar="N",
         help="hold out N training samples and keep the best epoch on them",
     )
     add("--select-on-test", action="store_true", help="keep the best epoch on the test set, the rule of the 2022 code")
-    add("--max-train", type=_integer(1), metavar="N", help="train on the first N samples only")
+    add("--max-train", type=integer(1), metavar="N", help="train on the first N samples only")
     add(
         "--on-failure",
         choices=ON_FAILURE,
@@ -83,6 +91,14 @@ def parse(parser, argv=None):
 
     Bad values end the program with status 2 and a message that says what was expected.
     """
+    arguments = parse_resumable(parser, argv)
+    if arguments.validation and arguments.select_on_test:
+        parser.error("--validation and --select-on-test: expected one rule of selection, received both")
+    return arguments
+
+
+def parse_resumable(parser, argv=None):
+    """What parse() does for any parser with --resume, --out, --no-progress and --data, without checks of its other options."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(argv)
     if arguments.resume is not None:
@@ -95,8 +111,6 @@ def parse(parser, argv=None):
         parser.set_defaults(**{name: value for name, value in stored.items() if name in known})
         arguments = parser.parse_args(argv)
         arguments.resume = str(path)
-    if arguments.validation and arguments.select_on_test:
-        parser.error("--validation and --select-on-test: expected one rule of selection, received both")
     if arguments.data is not None:
         arguments.data = str(Path(arguments.data).expanduser().resolve())
     return arguments

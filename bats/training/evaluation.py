@@ -11,10 +11,11 @@ import numpy as np
 from bats.device import to_numpy
 
 
-def evaluate_step(step, batch_size, check=None, predictions=None):
+def evaluate_step(step, batch_size, check=None, predictions=None, observe=None):
     """Metrics of every sample of the step's source, in order; no weight changes.
 
-    `check()` is called between batches; each batch's predictions (np.int32) are appended to the list `predictions`.
+    `check()` is called between batches; each batch's predictions (np.int32) are appended to the list `predictions`;
+    `observe()` is called after each batch, while the network still holds its spikes.
     """
     step.reset_metrics()
     step.start(np.arange(len(step.source)))
@@ -25,13 +26,15 @@ def evaluate_step(step, batch_size, check=None, predictions=None):
             break
         if predictions is not None:
             predictions.append(np.array(step.predictions, dtype=np.int32))
+        if observe is not None:
+            observe()
     return step.metrics()
 
 
-def evaluate_readout(network, loss, source, batch_size, max_simulation):
+def evaluate_readout(network, loss, source, batch_size, max_simulation, observe=None):
     """Metrics of `network` under the read-out `loss`: Step.metrics() plus "predictions", np.int32 [n], -1 = silent.
 
-    max_simulation in seconds. Errors: ValueError for an empty source.
+    max_simulation in seconds; observe() is called after each batch. Errors: ValueError for an empty source.
     """
     from bats.step import Step
 
@@ -39,14 +42,24 @@ def evaluate_readout(network, loss, source, batch_size, max_simulation):
         raise ValueError("expected a source with at least 1 sample, received an empty one")
     predictions = []
     step = Step(network, loss, source, min(batch_size, len(source)), max_simulation)
-    metrics = evaluate_step(step, step.batch_size, predictions=predictions)
+    metrics = evaluate_step(step, step.batch_size, predictions=predictions, observe=observe)
     return {**metrics, "predictions": np.concatenate(predictions)}
 
 
 def network_weights(network):
-    """{layer name: NumPy copy of its weights} of the layers that have any."""
-    layers = (layer for layer in network.layers if getattr(layer, "weights", None) is not None)
-    return {layer.name: to_numpy(layer.weights) for layer in layers}
+    """{layer name: NumPy copy of its weights} of the layers that have any; other parameters as <layer name>.<parameter>."""
+    return {name: to_numpy(array) for name, (_, _, array) in _parameters(network).items()}
+
+
+def _parameters(network):
+    """{name in files: (layer, attribute, array)} of everything that an optimizer changes."""
+    found = {}
+    for layer in network.layers:
+        weights = getattr(layer, "weights", None)
+        parameters = getattr(layer, "parameters", {} if weights is None else {"weights": weights})
+        for attribute, array in parameters.items():
+            found[layer.name if attribute == "weights" else f"{layer.name}.{attribute}"] = (layer, attribute, array)
+    return found
 
 
 def copy_weights(origin, target):
@@ -61,10 +74,10 @@ def copy_weights(origin, target):
 
 
 def load_weights(network, weights):
-    """Sets the weights of the layers named in `weights` ({layer name: np.ndarray})."""
-    for layer in network.layers:
-        if layer.name in weights:
-            layer.weights = weights[layer.name]
+    """Sets the parameters named in `weights`, a dictionary as network_weights() gives it."""
+    for name, (layer, attribute, _) in _parameters(network).items():
+        if name in weights:
+            setattr(layer, attribute, weights[name])
 
 
 def confusion(labels, predictions, n_classes):

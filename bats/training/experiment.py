@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bats.device import CudaUnavailable
+from bats.evaluation import Evaluation
 from bats.training import command_line, plots, summary
 from bats.training.atomic import atomic_file, write_text
 from bats.training.batches import split_validation
@@ -67,6 +68,7 @@ class Study:
     schedule: object = None
     readout: Readout | None = None
     settings: dict = field(default_factory=dict)
+    shuffle: bool = True  # False: every epoch in the order of the data, as some published results have it
 
 
 def run(make_study, arguments):
@@ -129,18 +131,18 @@ def _prepare(study, arguments):
         study.network, study.loss, study.optimizer, batch_size=arguments.batch_size,
         max_simulation=study.max_simulation, seed=arguments.seed, run_folder=folder, schedule=study.schedule,
         selection=command_line.selection(arguments), on_failure=arguments.on_failure,
-        progress=not arguments.no_progress, config=config,
+        progress=not arguments.no_progress, config=config, shuffle=study.shuffle,
     )  # fmt: skip
     environment = describe_environment(study.network)
     if arguments.resume is not None:
         trainer.resume(arguments.resume)
-        environment = _add_resumption(folder, environment)
+        environment = add_resumption(folder, environment)
         print(f"Resumed at epoch {trainer.epoch + 1}, sample {trainer.position}.")
     folder.write_start(config, environment)
     return trainer, sources
 
 
-def _add_resumption(folder, environment):
+def add_resumption(folder, environment):
     """The environment of the first start, with those of later ones in a list."""
     try:
         first = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
@@ -155,10 +157,12 @@ def _report(study, trainer, arguments):
     readout = study.readout or Readout(None, study.network, study.loss, study.max_simulation)
     if readout.network is not study.network:
         copy_weights(study.network, readout.network)
-    metrics = evaluate_readout(readout.network, readout.loss, task.test_source, arguments.batch_size, readout.max_simulation)
     labels = np.asarray(task.test_source.labels)
-    accuracy = f"{100 * metrics['accuracy']:.2f} %"
     names = [str(name) for name in task.class_names]
+    evaluation = Evaluation(readout.network, readout.loss, labels, names, readout.max_simulation)
+    limits = arguments.batch_size, readout.max_simulation
+    metrics = evaluate_readout(readout.network, readout.loss, task.test_source, *limits, evaluation.observe)
+    accuracy = f"{100 * metrics['accuracy']:.2f} %"
     matrix = confusion(labels, metrics["predictions"], len(names))
     columns = [*names, "silent"][: matrix.shape[1]]
     rows = [
@@ -166,15 +170,16 @@ def _report(study, trainer, arguments):
         *(",".join(map(str, (name, *row))) for name, row in zip(names, matrix, strict=True)),
     ]
     write_text(folder.path / "confusion_matrix.csv", "\n".join(rows) + "\n")
-    title = f"{task.title}\nTest accuracy {accuracy}, {len(labels)} samples"
-    plots.confusion_matrix(matrix, columns, title, folder.path / "confusion_matrix.png")
+    title_of_set = f"{task.title}\nTest accuracy {accuracy}, {len(labels)} samples"
+    plots.confusion_matrix(matrix, columns, title_of_set, folder.path / "confusion_matrix.png")
     trains, prediction = sample_spikes(readout.network, readout.loss, task.test_source, 0, readout.max_simulation)
     predicted = "silent" if prediction < 0 else names[prediction]
     title = f"{study.name}, {task.title}\ntest sample 0, label {names[labels[0]]}, prediction {predicted}"
     plots.spike_raster(trains, title, folder.path / "raster.png", names)
     with atomic_file(folder.path / "predictions.npz") as file:
         np.savez(file, labels=labels, predictions=metrics["predictions"])
-    result = summary.summarise(trainer, metrics, task.description, readout.name)
+    figures = evaluation.write(folder.path, metrics["predictions"], f"{study.name}, {title_of_set}")
+    result = summary.summarise(trainer, metrics, task.description, readout.name, figures)
     summary.write(result, folder)
     print(summary.table(result))
     return result

@@ -5,8 +5,11 @@ import json
 
 import numpy as np
 
-_LAYER_FIELDS = ("n_neurons", "neurons_shape", "filters_shape")
-_NEURON_FIELDS = ("tau_s", "theta", "delta_theta", "max_n_spike", "slope_floor")  # of layers with weights
+_LAYER_FIELDS = ("n_neurons", "neurons_shape", "filters_shape", "n_steps")
+_NEURON_FIELDS = (  # of layers with weights
+    *("tau_s", "theta", "delta_theta", "max_n_spike", "slope_floor"),
+    *("tau", "dt", "threshold", "resets", "skip", "surrogate", "learned_filter", "has_bias"),
+)
 
 
 def _plain(value):
@@ -32,14 +35,16 @@ def describe_network(network):
     for layer in network.layers:
         names = (*_LAYER_FIELDS, *(_NEURON_FIELDS if layer.trainable else ()))
         fields = {name: _plain(getattr(layer, name)) for name in names if getattr(layer, name, None) is not None}
+        if getattr(layer, "regularizer", None) is not None:
+            fields["regularizer"] = describe_object(layer.regularizer)
         layers[layer.name] = {"kind": type(layer).__name__, **fields}
     return {"dtype": np.dtype(network.dtype).name, "layers": layers}
 
 
 def describe_source(source):
-    """Kind, size and checksum (labels and, where there are such, images or spike times) of the training samples."""
+    """Kind, size and checksum (labels and, where there are such, what the samples are made of) of the training samples."""
     digest = hashlib.sha256()
-    for name in ("labels", "images", "times", "counts"):
+    for name in ("labels", "images", "times", "counts", "latency_bins", "cells", "offsets"):
         array = getattr(source, name, None)
         if array is not None:
             from bats.device import to_numpy

@@ -14,14 +14,12 @@ if importlib.util.find_spec("bats") is None:  # a bare checkout, nothing install
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import bats
-from bats.data import load_image_data
 from bats.initializers import uniform
-from bats.sources import LatencyImages
 from bats.training import StepSchedule, command_line
-from bats.training.experiment import Readout, Study, Task, run
+from bats.training.experiment import Readout, Study, run
+from bats.training.image_task import load_image_task
 
 T_INPUT = 0.1  # the latest input spike, seconds
-SUBSET_EPOCHS = 10  # default on the embedded subset
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,15 @@ class Model:
     tau_s: float = 0.130
     batch_size: int = 50
 
-    def network(self, device="auto", dtype="float32", seed=None, n_inputs=28 * 28, n_classes=10):
+    def network(self, device="auto", dtype="float32", seed=None, n_inputs=28 * 28, n_classes=10, grid=None):
+        """grid: a bats.TimeGrid for both layers, or None."""
         network = bats.Network(device=device, dtype=dtype, seed=seed)
         layer = bats.InputLayer(n_inputs, name="input")
         network.add_layer(layer, input=True)
         sizes = (self.n_hidden, n_classes)
         for name, n_neurons, theta, k in zip(("hidden", "output"), sizes, self.theta, self.max_n_spike, strict=True):
-            layer = bats.LIFLayer(layer, n_neurons, self.tau_s, theta, theta, uniform(*self.initial_weights), max_n_spike=k, name=name)
+            weights = uniform(*self.initial_weights)
+            layer = bats.LIFLayer(layer, n_neurons, self.tau_s, theta, theta, weights, max_n_spike=k, name=name, grid=grid)
             network.add_layer(layer)
         return network
 
@@ -67,29 +67,13 @@ TTFS = Model(
 )  # fmt: skip
 
 
-def load_task(path, model):
-    """MNIST, or another set of images from a .npz file, as a Task; `path` as in bats.data.load_image_data, None searches."""
-    data = load_image_data("mnist", path)
-    epochs = model.epochs
-    if data.is_subset:
-        epochs = SUBSET_EPOCHS
-    return Task(
-        dataset=data.describe(),
-        n_train=len(data.x_train),
-        make_source=lambda part: LatencyImages(data.x_train[part], data.y_train[part], T_INPUT, data.n_classes),
-        test_source=LatencyImages(data.x_test, data.y_test, T_INPUT, data.n_classes),
-        class_names=list(data.class_names),
-        default_epochs=epochs,
-    )
-
-
 def main(name, description, train, evaluate=None):
     """Trains the model `train`; `evaluate`, if given, is the model whose read-out and limits judge its weights."""
     parser = command_line.make_parser(description, epochs=train.epochs, batch_size=train.batch_size, learning_rate=train.learning_rate)
     arguments = command_line.parse(parser)
 
     def make_study():
-        task = load_task(arguments.data, train)
+        task = load_image_task("mnist", arguments.data, T_INPUT, train.epochs)
         sizes = {"n_inputs": task.test_source.n_neurons, "n_classes": task.test_source.n_classes}
         network = train.network(arguments.device, arguments.dtype, arguments.seed, **sizes)
         readout = None
