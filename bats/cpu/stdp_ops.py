@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from bats.cpu.stdp_winners import choose_winners, inhibit
+from bats.cpu.stdp_winners import changed, choose_winners, inhibit
 
 
 @njit(cache=True)
@@ -49,10 +49,7 @@ def update_layer(weights, image, winners, latencies, rates, outcome, stabilizer,
                 for x in range(width):
                     early = image[c, row + y, column + x] <= latencies[f, row, column]
                     delta = potentiation if early else depression
-                    w = weights[f, c, y, x]
-                    if stabilizer:
-                        delta = delta * np.float32(np.float32(w - low) * np.float32(high - w))
-                    weights[f, c, y, x] = np.float32(w + delta)
+                    weights[f, c, y, x] = changed(weights[f, c, y, x], delta, stabilizer, low, high)
     for f in range(n_features):
         for c in range(channels):
             for y in range(height):

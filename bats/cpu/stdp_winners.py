@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+SMALLEST = np.float32(2.0**-100)  # a weight below it becomes 0, before products underflow, which devices treat differently
+
 
 @njit(cache=True)
 def inhibit(latencies, potentials, features):
@@ -70,6 +72,15 @@ def choose_winners(features, latencies, potentials, n_bins, width, radius, round
 
 
 @njit(cache=True)
+def changed(w, delta, stabilizer, low, high):
+    """w + delta g(w), g = (w - low)(high - w) with the stabilizer, within [low, high]; float32 throughout."""
+    if stabilizer:
+        delta = delta * np.float32(np.float32(w - low) * np.float32(high - w))
+    w = np.float32(w + delta)
+    return min(max(w if abs(w) >= SMALLEST else np.float32(0), low), high)
+
+
+@njit(cache=True)
 def update(image, weights, kernel, winner, latency, potentiation, depression, stabilizer, low, high):
     """STDP of one winner (feature, row, column) that fired at bin `latency`: weights [K, F], in place, within [low, high]."""
     f, row, column = winner
@@ -78,10 +89,7 @@ def update(image, weights, kernel, winner, latency, potentiation, depression, st
         for dy in range(kernel[0]):
             for dx in range(kernel[1]):
                 delta = potentiation if image[c, row + dy, column + dx] <= latency else depression
-                w = weights[k, f]
-                if stabilizer:
-                    delta = delta * np.float32(np.float32(w - low) * np.float32(high - w))
-                weights[k, f] = min(max(np.float32(w + delta), low), high)
+                weights[k, f] = changed(weights[k, f], delta, stabilizer, low, high)
                 k += 1
 
 

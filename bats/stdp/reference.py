@@ -7,7 +7,7 @@ same bits as those of the engine; in float64 they are the exact ones.
 
 import numpy as np
 
-CHUNKS = 8  # groups of channels that are summed apart where there is no threshold
+CHUNKS = 16  # groups of channels that are summed apart where there is no threshold
 
 
 def filter_bank(image, kernels, padding, threshold, absolute=False):
@@ -144,6 +144,7 @@ def stdp(weights, spikes, out_spikes, winners, rates, stabilizer, low, high):
         delta = np.where(causal, real(rates[0]), real(rates[1]))
         gain = (result[f] - low) * (high - result[f]) if stabilizer else real(1)
         result[f] = result[f] + delta * gain
+        result[f][np.abs(result[f]) < 2.0**-100] = 0  # before float32 products underflow
     return np.clip(result, low, high)
 
 

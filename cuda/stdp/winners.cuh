@@ -87,12 +87,17 @@ __device__ void choose_winners(
 }
 
 // w + delta g(w), g = (w - low)(high - w) with the stabilizer, within [low, high]; rounded after every operation, as on the CPU.
+// A weight below 2^-100 becomes 0: before products underflow, which devices treat differently.
+constexpr double SMALLEST = 7.888609052210118e-31;
+
 __device__ __forceinline__ float changed(float w, float delta, bool stabilizer, float low, float high) {
     if (stabilizer) delta = __fmul_rn(delta, __fmul_rn(__fadd_rn(w, -low), __fadd_rn(high, -w)));
-    return fminf(fmaxf(__fadd_rn(w, delta), low), high);
+    w = __fadd_rn(w, delta);
+    return fminf(fmaxf(fabsf(w) >= (float)SMALLEST ? w : 0.f, low), high);
 }
 
 __device__ __forceinline__ double changed(double w, double delta, bool stabilizer, double low, double high) {
     if (stabilizer) delta = __dmul_rn(delta, __dmul_rn(__dadd_rn(w, -low), __dadd_rn(high, -w)));
-    return fmin(fmax(__dadd_rn(w, delta), low), high);
+    w = __dadd_rn(w, delta);
+    return fmin(fmax(fabs(w) >= SMALLEST ? w : 0., low), high);
 }

@@ -137,6 +137,15 @@ class Checks(Training):
         np.testing.assert_array_equal(to_numpy(rest.weights), to_numpy(once.weights))
         self.assertEqual((sum(done), rest.counter, rest.rates), (90, once.counter, once.rates))
 
+    def test_weights_that_decay_for_long_end_at_zero(self):
+        """LTD of -0.9 w (1 - w), 100 times: below 2^-100, where float32 would underflow differently on each device."""
+        images = np.full((100, 1, 1, 2), N_BINS, dtype=np.uint8)
+        images[..., 0] = 0
+        layer = stdp.STDPConvolution(1, 1, (1, 2), 0.1, n_bins=N_BINS, rates=(0.1, -0.9), doubling=None, seed=0, device=self.device)
+        self.follow(layer, self.array(images))
+        self.assertEqual(float(layer.weights[0, 0, 0, 1]), 0)
+        self.assertGreater(float(layer.weights[0, 0, 0, 0]), 0.9)
+
     def test_empty_and_refusals(self):
         layer = self.layers()[0]
         images = self.array(np.zeros((2, 2, 5, 5), np.uint8))
