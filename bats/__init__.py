@@ -5,6 +5,7 @@ Times are in seconds everywhere. docs/theory.md derives the method; bats.referen
 
 from bats import augmentation, device, initializers, sources, step
 from bats._version import __version__
+from bats.discretization import TimeGrid
 from bats.layers import ConvInputLayer, ConvLIFLayer, InputLayer, LIFLayer, PoolingLayer
 from bats.losses import SpikeCountClassLoss, SpikeCountLoss, SpikeTimeLoss, TTFSSoftmaxCrossEntropy
 from bats.network import Network
@@ -36,6 +37,7 @@ __all__ = [
     "SpikeRateRegularizer",
     "SpikeTimeLoss",
     "TTFSSoftmaxCrossEntropy",
+    "TimeGrid",
     "Trainer",
     "__version__",
     "augmentation",

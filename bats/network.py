@@ -6,9 +6,8 @@ import numpy as np
 
 from bats import storage
 from bats.cpu.warm_up import warm_up
-from bats.device import array_module, check_dtype, is_cupy, resolve
+from bats.device import array_module, check_dtype, resolve
 from bats.layers import InputLayer, Layer, PoolingLayer
-from bats.spikes import check_spike_trains
 
 
 class Network:
@@ -60,6 +59,9 @@ class Network:
                 raise ValueError(
                     f"add_layer: expected {layer!r} to follow {self.layers[-1]!r}, received previous_layer {layer.previous_layer!r}"
                 )
+            if layer.stepped != self.layers[-1].stepped:
+                kinds = ["event-based layer", "layer of bats.timestep"]
+                raise TypeError(f"add_layer: expected a further {kinds[self.layers[-1].stepped]}, received {layer!r}")
         if not layer.name:
             layer.name = f"layer_{len(self.layers)}"
         if layer.name in [other.name for other in self.layers]:
@@ -86,29 +88,28 @@ class Network:
     def _check_complete(self):
         if len(self.layers) < 2:
             raise RuntimeError(f"network: expected an input layer and at least one more, it has {len(self.layers)}")
-        if isinstance(self.layers[-1], PoolingLayer):
-            raise RuntimeError(f"network: expected a last layer with weights, received {self.layers[-1]!r}")
+        if self.layers[-1].instead_last is not None:
+            raise RuntimeError(f"network: expected {self.layers[-1].instead_last}, received {self.layers[-1]!r}")
 
     # ------------------------------------------------------------------------------------------------------------------
-    def forward(self, spike_times, n_spikes, max_simulation=np.inf, training=False):
-        """Simulates a batch event by event.
+    def forward(self, spike_times, n_spikes=None, max_simulation=np.inf, training=False):
+        """Simulates a batch event by event; a network of bats.timestep, all time steps at once.
 
         spike_times [batch, n_inputs, slots] float, seconds, ascending, inf-padded; n_spikes [batch, n_inputs] integer
+        (bats.timestep: waves [batch, n_steps, n_inputs] instead of both)
         max_simulation: spikes after this time (seconds) are not emitted; training: a backward pass will follow
-        Returns output_spike_trains. Raises TypeError or ValueError for malformed input (see spikes.check_spike_trains).
+        Returns output_spike_trains (bats.timestep: the logits [batch, n_outputs]). Raises TypeError or ValueError for malformed
+        input (see spikes.check_spike_trains).
         """
         self._check_complete()
         max_simulation = float(max_simulation)
         if not max_simulation > 0:
             raise ValueError(f"max_simulation: expected a time > 0 in seconds, received {max_simulation}")
-        times, counts = check_spike_trains(spike_times, n_spikes, self.input_layer.n_neurons)
-        if self.xp is np and is_cupy(times):
-            times, counts = times.get(), counts.get() if is_cupy(counts) else counts
-        self.input_layer.load(times, counts)
-        self.allocate(times.shape[0])
+        self.input_layer.load(*self.input_layer.check(spike_times, n_spikes))
+        self.allocate(self.input_layer.events.batch)
         self.forward_events(self.input_layer.events, max_simulation, training)
         self.mark_forward(self.input_layer.events, training)
-        return self.output_spike_trains
+        return self.layers[-1].output
 
     def allocate(self, batch):
         """Makes room for batches of up to `batch` samples."""
@@ -136,16 +137,14 @@ class Network:
 
         The list is aligned with layers: None without weights, else the exact gradient dL/dw, the mean over the batch, shape
         of layer.weights. With input_errors, dL/dt of the input spikes is kept in self.input_errors [batch, n_inputs, slots].
+        Behind them come, layer by layer, the gradients of parameters beside the weights, if there are any (bats.timestep:
+        bias, filter; there errors are dL/dlogits [batch, n_outputs]).
         Gradients are views of workspaces that the next backward pass overwrites.
         Raises RuntimeError without a forward pass with training=True, ValueError or TypeError for errors that do not fit.
         """
         if not self._trainable_pass:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
-        times, _ = self.output_spike_trains
-        if tuple(errors.shape) != times.shape:
-            raise ValueError(f"backward: expected errors of shape {times.shape}, received {tuple(errors.shape)}")
-        errors = self.xp.asarray(errors, dtype=self.dtype).transpose(0, 2, 1)
-        return self.backward_events(self.xp.ascontiguousarray(errors), input_errors)
+        return self.backward_events(self.layers[-1].as_errors(errors), input_errors)
 
     def backward_events(self, errors, input_errors=False):
         """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks."""
@@ -167,7 +166,13 @@ class Network:
             layer.backward(errors, events, earlier_errors)
             gradients[place] = layer.gradient.T
             errors = earlier_errors
-        return gradients
+        return gradients + [gradient for layer in layers for gradient in layer.further_gradients.values()]
+
+    @property
+    def parameters(self):
+        """What an optimizer changes, aligned with the list that backward() returns."""
+        further = [layer.parameters[name] for layer in self.layers for name in layer.further_gradients]
+        return [layer.weights for layer in self.layers] + further
 
     def _input_errors(self, events):
         errors = self.xp.zeros((events.batch, *events.train_shape), dtype=self.dtype)
@@ -175,22 +180,26 @@ class Network:
         return errors
 
     def apply_deltas(self, deltas):
-        """Adds to the weights; deltas: list aligned with layers, None where nothing changes."""
-        if len(deltas) != len(self.layers):
-            raise ValueError(f"apply_deltas: expected {len(self.layers)} entries, one per layer, received {len(deltas)}")
-        for layer, delta in zip(self.layers, deltas, strict=True):
+        """Adds to the weights; deltas: list aligned with the one that backward() returns, None where nothing changes."""
+        parameters = self.parameters
+        if len(deltas) != len(parameters):
+            raise ValueError(f"apply_deltas: expected {len(parameters)} entries, one per layer, received {len(deltas)}")
+        for place, (values, delta) in enumerate(zip(parameters, deltas, strict=True)):
             if delta is None:
                 continue
-            if layer.weights is None:
-                raise ValueError(f"apply_deltas: expected None for {layer!r}, which has no weights, received an array")
-            if tuple(delta.shape) != layer.weights.shape:
-                raise ValueError(f"apply_deltas: expected shape {layer.weights.shape} for {layer!r}, received {tuple(delta.shape)}")
-            weights = layer.weights
-            weights += self.xp.asarray(delta, dtype=self.dtype)
+            owner = repr(self.layers[place]) if place < len(self.layers) else f"entry {place}"
+            if values is None:
+                raise ValueError(f"apply_deltas: expected None for {owner}, which has no weights, received an array")
+            if tuple(delta.shape) != values.shape:
+                raise ValueError(f"apply_deltas: expected shape {values.shape} for {owner}, received {tuple(delta.shape)}")
+            values += self.xp.asarray(delta, dtype=self.dtype)
 
     # ------------------------------------------------------------------------------------------------------------------
     def store(self, directory):
-        """Writes <layer name>_weights.npy (float, [n_post, n_pre]) for every layer with weights; each file appears whole or not at all."""
+        """Writes <layer name>_weights.npy (float, [n_post, n_pre]) for every layer with weights; each file appears whole or not at all.
+
+        Other parameters of a layer (bats.timestep) go to <layer name>_<parameter>.npy.
+        """
         storage.store_weights(directory, self.layers)
 
     def restore(self, directory):

@@ -6,6 +6,7 @@ import numpy as np
 
 from bats import ops
 from bats.device import array_module, check_dtype, resolve
+from bats.discretization import check_grid
 from bats.layers.base import positive
 from bats.layers.input import InputBuffer
 from bats.losses import check_labels
@@ -33,11 +34,12 @@ class Source:
 class LatencyImages(Source):
     """Images, one spike per pixel: at t_max (1 - p / 255) for value p > 0, none for p = 0 (seconds).
 
-    images [n, ...] uint8; labels [n] integers from 0; n_classes: default, the largest label + 1.
+    images [n, ...] uint8; labels [n] integers from 0; n_classes: default, the largest label + 1; grid: a bats.TimeGrid to which
+    the times are rounded, or None.
     Raises TypeError or ValueError for other dtypes, shapes, labels.
     """
 
-    def __init__(self, images, labels, t_max=0.1, n_classes=None):
+    def __init__(self, images, labels, t_max=0.1, n_classes=None, *, grid=None):
         images = np.asarray(images)
         if images.dtype != np.uint8:
             raise TypeError(f"images: expected dtype uint8 (0 to 255), received {images.dtype}")
@@ -47,10 +49,11 @@ class LatencyImages(Source):
         self.n_neurons = self.images.shape[1]
         self.n_slots = 1
         self.t_max = positive("t_max", t_max)
+        self.grid = check_grid(grid)
         super().__init__(labels, len(images), n_classes)
 
     def subset(self, indices):
-        return LatencyImages(self.images[indices], self.labels[indices], self.t_max, self.n_classes)
+        return LatencyImages(self.images[indices], self.labels[indices], self.t_max, self.n_classes, grid=self.grid)
 
     def to(self, device, dtype):
         """Copy on a device, able to encode batches."""
@@ -59,31 +62,41 @@ class LatencyImages(Source):
         return Resident(xp, dtype, self, lambda r: self._keep(r, latencies), _encode_images)
 
     def _keep(self, resident, latencies):
-        resident.images = resident.xp.asarray(self.images)
+        images = resident.xp.asarray(self.images)
+        if self.grid is not None:
+            # Pixels that share a bin take one value, so that the encoder, which sorts by value, leaves equal times sorted by neuron.
+            latencies = self.grid.discretize(latencies, resident.dtype)
+            bins = self.grid.bins(self.t_max * (1 - np.arange(256) / 255))
+            representatives = np.array([0, *(1 + np.argmax(bins[1:] == own) for own in bins[1:])], dtype=np.uint8)
+            images = resident.xp.asarray(representatives)[images]
+        resident.images = images
         resident.latencies = resident.xp.asarray(latencies.astype(resident.dtype))
 
 
 class SpikeSamples(Source):
-    """Spike trains: times [n, n_neurons, slots] float, seconds, ascending, inf-padded; counts [n, n_neurons]; labels [n]."""
+    """Spike trains: times [n, n_neurons, slots] float, seconds, ascending, inf-padded; counts [n, n_neurons]; labels [n];
+    grid: a bats.TimeGrid to which the times are rounded (spikes that share a bin then add up), or None."""
 
-    def __init__(self, times, counts, labels, n_classes=None):
+    def __init__(self, times, counts, labels, n_classes=None, *, grid=None):
         times = np.asarray(times)
         if times.ndim != 3:
             raise ValueError(f"spike times: expected shape [n, neurons, slots], received {times.shape}")
         self.times, counts = check_spike_trains(times, counts, times.shape[1])
+        self.grid = check_grid(grid)
         self.counts = np.ascontiguousarray(counts, dtype=np.int32)
         self.n_neurons, self.n_slots = times.shape[1:]
         super().__init__(labels, len(times), n_classes)
 
     def subset(self, indices):
-        return SpikeSamples(self.times[indices], self.counts[indices], self.labels[indices], self.n_classes)
+        return SpikeSamples(self.times[indices], self.counts[indices], self.labels[indices], self.n_classes, grid=self.grid)
 
     def to(self, device, dtype):
         """Copy on a device, able to make batches."""
         return Resident(array_module(resolve(device)), check_dtype(dtype), self, self._keep, _gather_trains)
 
     def _keep(self, resident):
-        resident.times = resident.xp.asarray(np.ascontiguousarray(self.times.transpose(0, 2, 1), dtype=resident.dtype))
+        times = self.times if self.grid is None else self.grid.discretize(self.times, resident.dtype)
+        resident.times = resident.xp.asarray(np.ascontiguousarray(times.transpose(0, 2, 1), dtype=resident.dtype))
         resident.counts = resident.xp.asarray(self.counts)
 
 

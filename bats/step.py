@@ -25,9 +25,7 @@ class Step:
             raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
         if not max_simulation > 0:
             raise ValueError(f"max_simulation: expected a time > 0 in seconds, received {max_simulation}")
-        if source.n_neurons != network.input_layer.n_neurons:
-            n_inputs = network.input_layer.n_neurons
-            raise ValueError(f"source: expected {n_inputs} inputs, as the network has, received {source.n_neurons}")
+        network.input_layer.check_source(source)
         n_outputs = network.layers[-1].n_neurons
         if source.n_classes > n_outputs:
             raise ValueError(f"source: expected at most {n_outputs} classes, as the network has outputs, received {source.n_classes}")
@@ -123,7 +121,7 @@ class Step:
         ops.accumulate_metrics(loss, predictions, counts, labels, self._totals)
         if training:
             gradients = network.backward_events(errors)
-            self.optimizer.update([layer.weights for layer in network.layers], gradients)
+            self.optimizer.update(network.parameters, gradients)
 
     def _workspaces(self):
         """Changes if arrays that a captured step reads and writes are replaced."""

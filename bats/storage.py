@@ -1,4 +1,4 @@
-"""Weights on disk: one <layer name>_weights.npy per layer, the format of the 2022 BATS code."""
+"""Parameters on disk: <layer name>_<parameter>.npy; for weights the format of the 2022 BATS code."""
 
 import os
 import tempfile
@@ -37,38 +37,37 @@ def _remove(path):
         os.unlink(path)
 
 
-def _file(directory, layer):
-    return Path(directory) / f"{layer.name}_weights.npy"
+def _files(directory, layers):
+    """(layer, parameter's name, its array, its file) of every parameter."""
+    for layer in layers:
+        for name, array in layer.parameters.items():
+            yield layer, name, array, Path(directory) / f"{layer.name}_{name}.npy"
 
 
 def store_weights(directory, layers):
-    """One file per layer with weights; makes the directory."""
+    """One file per parameter; makes the directory."""
     Path(directory).mkdir(parents=True, exist_ok=True)
-    for layer in layers:
-        if layer.weights is not None:
-            weights = np.ascontiguousarray(to_numpy(layer.weights))
-            write_atomically(_file(directory, layer), lambda file, weights=weights: np.save(file, weights))
+    for _, _, array, path in _files(directory, layers):
+        values = np.ascontiguousarray(to_numpy(array))
+        write_atomically(path, lambda file, values=values: np.save(file, values))
 
 
 def restore_weights(directory, layers):
-    """Reads and checks every file first, then sets the weights."""
+    """Reads and checks every file first, then sets the parameters."""
     if not Path(directory).is_dir():
         raise FileNotFoundError(f"weights: expected a directory with <layer name>_weights.npy files, received {directory}")
     read = []
-    for layer in layers:
-        if layer.weights is None:
-            continue
-        path = _file(directory, layer)
+    for layer, name, array, path in _files(directory, layers):
         if not path.is_file():
-            raise FileNotFoundError(f"weights of layer {layer.name!r}: expected the file {path}, it does not exist")
+            raise FileNotFoundError(f"{name} of layer {layer.name!r}: expected the file {path}, it does not exist")
         try:
-            weights = np.load(path, allow_pickle=False)
+            values = np.load(path, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"weights of layer {layer.name!r}: cannot read {path}: {error}") from error
-        if weights.shape != layer.weights.shape:
-            raise ValueError(f"weights of layer {layer.name!r}: expected shape {layer.weights.shape}, {path} holds {weights.shape}")
-        if weights.dtype.kind not in "fiu":
-            raise ValueError(f"weights of layer {layer.name!r}: expected numbers, {path} holds dtype {weights.dtype}")
-        read.append((layer, weights))
-    for layer, weights in read:
-        layer.weights = weights
+            raise ValueError(f"{name} of layer {layer.name!r}: cannot read {path}: {error}") from error
+        if values.shape != array.shape:
+            raise ValueError(f"{name} of layer {layer.name!r}: expected shape {array.shape}, {path} holds {values.shape}")
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"{name} of layer {layer.name!r}: expected numbers, {path} holds dtype {values.dtype}")
+        read.append((layer, name, values))
+    for layer, name, values in read:
+        setattr(layer, name, values)

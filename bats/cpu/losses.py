@@ -72,6 +72,20 @@ def spike_time_loss(times, counts, targets, loss, errors):
 
 
 @njit(cache=True)
+def softmax_cross_entropy(logits, labels, loss, errors):
+    """-ln softmax(logits)[label] and dL/dlogits; logits [B, 1, N], shifted by the largest."""
+    for b in range(logits.shape[0]):
+        row, label = logits[b, 0], labels[b]
+        largest = row.max()
+        total = 0.0
+        for i in range(row.shape[0]):
+            total += np.exp(row[i] - largest)
+        for i in range(row.shape[0]):
+            errors[b, 0, i] = np.exp(row[i] - largest) / total - (1.0 if i == label else 0.0)
+        loss[b] = np.log(total) - (row[label] - largest)
+
+
+@njit(cache=True)
 def most_spikes(times, counts, predictions):
     """Neuron with most spikes; ties go to the earliest first spike, then to the lower index; -1 for a silent sample."""
     for b in range(counts.shape[0]):
@@ -92,6 +106,17 @@ def first_spike(times, counts, predictions):
         best = -1
         for i in range(counts.shape[1]):
             if counts[b, i] > 0 and (best < 0 or times[b, 0, i] < times[b, 0, best]):
+                best = i
+        predictions[b] = best
+
+
+@njit(cache=True)
+def largest(logits, counts, predictions):
+    """Neuron with the largest logit [B, 1, N]; ties go to the lower index; -1 if all are NaN."""
+    for b in range(counts.shape[0]):
+        best = -1
+        for i in range(counts.shape[1]):
+            if logits[b, 0, i] == logits[b, 0, i] and (best < 0 or logits[b, 0, i] > logits[b, 0, best]):
                 best = i
         predictions[b] = best
 

@@ -2,15 +2,23 @@
 
 import numbers
 
+import numpy as np
+
+from bats.device import is_cupy
+
 
 class Layer:
     """A group of neurons. Subclasses set `max_n_spike`, the spikes that a neuron's train holds.
 
     trainable: whether the layer has weights that an optimizer changes.
+    stepped: whether it works on waves in time steps (bats.timestep) instead of events; a network is one or the other.
+    instead_last: what a network expects as its last layer if it cannot be this one, else None.
     neurons_shape: (X, Y, channels) of the layers whose neurons lie on a grid, else None; index (ix * Y + iy) * channels + ic.
     """
 
     trainable = False
+    stepped = False
+    instead_last = None
     weights = None
     neurons_shape = None
 
@@ -32,8 +40,52 @@ class Layer:
         """Whether the layer is part of a network, which gives it its device and dtype."""
         return self.xp is not None
 
+    @property
+    def parameters(self):
+        """{name: array} of what an optimizer changes, "weights" first; each is an attribute that can be set."""
+        return {} if self.weights is None else {"weights": self.weights}
+
+    @property
+    def further_gradients(self):
+        """{name: gradient} of the parameters beside the weights, after a backward pass: arrays that stay the same."""
+        return {}
+
     def __repr__(self):
         return f"{type(self).__name__}({self.name!r}, n_neurons={self.n_neurons})"
+
+
+class WeightedLayer(Layer):
+    """A layer with weights [n_neurons, n_pre]; in memory they lie as self._weights [n_pre, n_neurons]."""
+
+    trainable = True
+    _weights = None
+
+    @property
+    def weight_shape(self):
+        """Shape of the weights that users see; in memory they lie transposed."""
+        return self.n_neurons, self.previous_layer.n_neurons
+
+    @property
+    def weights(self):
+        """[n_neurons, n_pre], a view: writing into it changes the layer. Settable from a NumPy or CuPy array of that shape."""
+        return None if self._weights is None else self._weights.T
+
+    @weights.setter
+    def weights(self, values):
+        self._take("weights", values, lambda: self._weights.T)
+
+    def _take(self, what, values, parameter):
+        """Checks values that a user gives for a parameter and copies them into it, the array parameter()."""
+        if not self.attached:
+            raise RuntimeError(f"layer {self.name!r}: expected it to be part of a Network before its {what} are set")
+        values, target = values if is_cupy(values) else np.asarray(values), parameter()
+        if values.shape != target.shape:
+            raise ValueError(f"{what} of layer {self.name!r}: expected shape {target.shape}, received {values.shape}")
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"{what} of layer {self.name!r}: expected numbers, received dtype {values.dtype}")
+        if is_cupy(values) and self.xp is np:
+            values = values.get()
+        target[...] = self.xp.asarray(values, dtype=self.dtype)
 
 
 def grid_before(layer):

@@ -16,12 +16,13 @@ class ConvInputLayer(InputLayer):
     """Input neurons on a grid.
 
     neurons_shape: (X, Y, channels); neuron (ix, iy, ic) has the index (ix * Y + iy) * channels + ic, so that a flattened
-    image [28, 28] is the input of (28, 28, 1). Raises TypeError or ValueError for anything but three positive integers.
+    image [28, 28] is the input of (28, 28, 1). grid: as of InputLayer.
+    Raises TypeError or ValueError for anything but three positive integers.
     """
 
-    def __init__(self, neurons_shape, name="input"):
+    def __init__(self, neurons_shape, name="input", *, grid=None):
         self.neurons_shape = shape_of("neurons_shape", neurons_shape)
-        super().__init__(math.prod(self.neurons_shape), name)
+        super().__init__(math.prod(self.neurons_shape), name, grid=grid)
 
 
 class ConvLIFLayer(LIFLayer):
@@ -34,18 +35,18 @@ class ConvLIFLayer(LIFLayer):
         a function of these four integers works too
     stride, padding: an integer or one for each axis. Rows and columns that no filter reaches change nothing and get no error
 
-    The other parameters are those of LIFLayer. n_neurons and neurons_shape are known once the previous layer is.
+    The other parameters, grid among them, are those of LIFLayer. n_neurons and neurons_shape are known once the previous layer is.
     Raises TypeError or ValueError for wrong parameters, filters larger than the padded grid, a previous layer without a grid.
     """
 
     def __init__(self, previous_layer=None, filters_shape=None, tau_s=None, theta=None, delta_theta=None,
                  weight_initializer=None, max_n_spike=32, name="", *, stride=1, padding=0, slope_floor=SLOPE_FLOOR,
-                 regularizer=None):  # fmt: skip
+                 regularizer=None, grid=None):  # fmt: skip
         self.filters_shape = shape_of("filters_shape", filters_shape)
         self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
         super().__init__(
             previous_layer, self.filters_shape[2], tau_s, theta, delta_theta, weight_initializer, max_n_spike, name,
-            slope_floor=slope_floor, regularizer=regularizer,
+            slope_floor=slope_floor, regularizer=regularizer, grid=grid,
         )  # fmt: skip
         self.n_neurons = self.geometry = None
         if previous_layer is not None and previous_layer.neurons_shape is not None:
@@ -71,33 +72,30 @@ class ConvLIFLayer(LIFLayer):
         return channels, fx, fy, self.geometry.pre_c
 
     # ------------------------------------------------------------------------------------------------------------------
-    def forward(self, events, t_max, sort=True):
-        """Runs the layer on its input events; returns its own, sorted (not filled if sort is False)."""
-        space = self._at(self._batch)
+    def _simulate(self, events, t_max, space):
+        """The forward pass in continuous time."""
         ops.conv_spike_times(
             events, self._weights, self.geometry, self.neuron, t_max, space.times, space.counts, space.slopes, space.status,
             self._forward_scratch(events),
         )  # fmt: skip
-        if sort:
-            ops.sort_events(space.times, space.counts, space.events, space.sort)
-        return space.events
+
+    @property
+    def _connections(self):
+        return self.geometry
 
     def backward(self, errors, events, pre_errors=None):
         """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
         the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [channels before, FY, FX, channels]."""
         space = self._at(self._batch)
-        gains, geometry, neuron = space.errors, self.geometry, self.neuron
-        if self._rates is not None:
-            errors = self._rates.add_errors(errors, space.counts, gains)
-        ops.recurrent_errors(errors, space.times, space.slopes, space.counts, neuron, gains, space.bounded)
+        gains, geometry, neuron = self._gains(errors, space), self.geometry, self.neuron
         later = None if self.xp is np else self._later_sums(space)
         factors = self._event_factors(events)
         if pre_errors is not None:
             ops.conv_presynaptic_errors(
-                events, factors, self._weights, geometry, space.events, gains, later, neuron, pre_errors, space.sums
+                events, factors, self._weights, geometry, space.crossing_events, gains, later, neuron, pre_errors, space.sums
             )
         ops.conv_weight_gradient(
-            events, factors, geometry, space.events, gains, later, neuron, self.gradient, self._gradient_scratch
+            events, factors, geometry, space.crossing_events, gains, later, neuron, self.gradient, self._gradient_scratch
         )
         if self._rates is not None:
             self._rates.raise_silent(self.gradient)

@@ -3,20 +3,23 @@
 import numpy as np
 
 from bats import ops
-from bats.device import to_numpy
+from bats.device import is_cupy, to_numpy
+from bats.discretization import check_grid
 from bats.layers.base import Layer
-from bats.spikes import EventList
+from bats.spikes import EventList, check_spike_trains
 
 
 class InputLayer(Layer):
     """Input neurons: they emit the spike trains they are given.
 
-    n_neurons: number of inputs; name: used in files, plots and messages.
+    n_neurons: number of inputs; name: used in files, plots and messages; grid: a bats.TimeGrid to which the times that
+    Network.forward is given are rounded (spikes that share a bin then add up), or None. Sources have a grid of their own.
     """
 
-    def __init__(self, n_neurons, name="input"):
+    def __init__(self, n_neurons, name="input", *, grid=None):
         super().__init__(None, n_neurons, name)
         self.max_n_spike = 1
+        self.grid = check_grid(grid)
         self.events = None
         self._capacity = (0, 0)
         self._buffer = None
@@ -24,10 +27,24 @@ class InputLayer(Layer):
     def attach(self, xp, dtype, generator):
         self.xp, self.dtype = xp, dtype
 
+    def check(self, spike_times, n_spikes):
+        """What a user hands to Network.forward, checked and on a device that the layer can read: (times, counts)."""
+        times, counts = check_spike_trains(spike_times, n_spikes, self.n_neurons)
+        if self.xp is np and is_cupy(times):
+            times, counts = times.get(), counts.get() if is_cupy(counts) else counts
+        return times, counts
+
+    def check_source(self, source):
+        """Raises ValueError if a source does not fit the layer."""
+        if source.n_neurons != self.n_neurons:
+            raise ValueError(f"source: expected {self.n_neurons} inputs, as the network has, received {source.n_neurons}")
+
     def load(self, times, counts):
         """Takes checked spike trains [batch, n_neurons, slots], [batch, n_neurons] and sorts them into an event list."""
         batch, _, n_slots = times.shape
         n_slots = max(1, n_slots)
+        if self.grid is not None:
+            times = self.grid.discretize(to_numpy(times), self.dtype)
         if batch > self._capacity[0] or n_slots != self._capacity[1]:
             self._buffer = InputBuffer(self.xp, batch, self.n_neurons, n_slots, self.dtype)
             self._capacity = (batch, n_slots)

@@ -8,7 +8,9 @@ import numpy as np
 
 from bats import initializers, ops
 from bats.device import is_cupy
-from bats.layers.base import Layer, positive
+from bats.discretization import check_grid
+from bats.layers.base import WeightedLayer, positive
+from bats.ops.conv_geometry import convolve
 from bats.ops.neuron import Neuron
 from bats.regularization import SpikeRateRegularizer, SpikeRates
 from bats.spikes import EventList
@@ -16,7 +18,7 @@ from bats.spikes import EventList
 SLOPE_FLOOR = 0.01  # acts on about one spike in a million on MNIST; without it a gradient may overflow
 
 
-class LIFLayer(Layer):
+class LIFLayer(WeightedLayer):
     """Fully connected current-based LIF neurons with a soft reset (Bacho & Chu, arXiv 2212.09500; docs/theory.md).
 
     previous_layer: the layer whose spikes come in; may be None if the layers are given to Network in order
@@ -30,14 +32,14 @@ class LIFLayer(Layer):
     slope_floor: bound of the gradient of grazing spikes: du/dt at a spike counts as at least slope_floor theta / tau in the
         backward pass; 0 is the exact gradient. Each spike at which it acts is counted in status()["bounded"]
     regularizer: a bats.SpikeRateRegularizer that keeps neurons from falling silent, or None
+    grid: a bats.TimeGrid on which the layer emits its spikes, or None: continuous time (docs/time_discretization.md)
 
-    Raises TypeError or ValueError for parameters that are no positive numbers.
+    Raises TypeError or ValueError for parameters that are no positive numbers, for a grid coarser than 64 tau_s.
     """
 
-    trainable = True
-
     def __init__(self, previous_layer=None, n_neurons=None, tau_s=None, theta=None, delta_theta=None,
-                 weight_initializer=None, max_n_spike=32, name="", *, slope_floor=SLOPE_FLOOR, regularizer=None):  # fmt: skip
+                 weight_initializer=None, max_n_spike=32, name="", *, slope_floor=SLOPE_FLOOR, regularizer=None,
+                 grid=None):  # fmt: skip
         super().__init__(previous_layer, n_neurons, name)
         if not isinstance(regularizer, SpikeRateRegularizer | None):
             raise TypeError(f"regularizer: expected a SpikeRateRegularizer or None, received {regularizer!r}")
@@ -47,13 +49,15 @@ class LIFLayer(Layer):
         self.theta = positive("theta", theta)
         self.delta_theta = positive("delta_theta", delta_theta)
         self.slope_floor = positive("slope_floor", slope_floor, zero_allowed=True)
+        self.grid = check_grid(grid)
+        if self.grid is not None and self.grid.dt > 64 * self.tau_s:
+            raise ValueError(f"grid: expected dt of at most 64 tau_s = {64 * self.tau_s:g} s, received {self.grid.dt:g} s")
         if not isinstance(max_n_spike, numbers.Integral) or isinstance(max_n_spike, bool):
             raise TypeError(f"max_n_spike: expected an integer, received {max_n_spike!r}")
         if max_n_spike < 1:
             raise ValueError(f"max_n_spike: expected at least 1, received {max_n_spike}")
         self.max_n_spike = int(max_n_spike)
         self._initializer = weight_initializer or initializers.uniform()
-        self._weights = None  # [n_pre, n_post]: a row is what one incoming spike adds, contiguous over the neurons
         self._space = None  # workspace for the largest batch so far
         self._later = None  # room for _later_sums
         self._at = None  # batch size -> the part of the workspace it uses
@@ -67,32 +71,9 @@ class LIFLayer(Layer):
         self.xp, self.dtype = xp, dtype
         self._weights = xp.ascontiguousarray(xp.asarray(weights, dtype=dtype).T)
         self.neuron = Neuron.make(self.tau_s, self.theta, self.delta_theta, dtype, self.slope_floor)
-        self.gradient = xp.zeros_like(self._weights)
+        self.gradient = xp.zeros_like(self._weights)  # both [n_pre, n_post]: a row is what one incoming spike adds
         if self.regularizer is not None:
             self._rates = SpikeRates(self.regularizer, xp, dtype, self.gradient.shape[-1])
-
-    @property
-    def weight_shape(self):
-        """Shape of the weights that users see; in memory they lie transposed."""
-        return self.n_neurons, self.previous_layer.n_neurons
-
-    @property
-    def weights(self):
-        """[n_neurons, n_pre], a view: writing into it changes the layer. Settable from a NumPy or CuPy array of that shape."""
-        return None if self._weights is None else self._weights.T
-
-    @weights.setter
-    def weights(self, values):
-        if not self.attached:
-            raise RuntimeError(f"layer {self.name!r}: expected it to be part of a Network before its weights are set")
-        values = values if is_cupy(values) else np.asarray(values)
-        if values.shape != self.weight_shape:
-            raise ValueError(f"weights of layer {self.name!r}: expected shape {self.weight_shape}, received {values.shape}")
-        if values.dtype.kind not in "fiu":
-            raise TypeError(f"weights of layer {self.name!r}: expected numbers, received dtype {values.dtype}")
-        if is_cupy(values) and self.xp is np:
-            values = values.get()
-        self._weights[...] = self.xp.asarray(values, dtype=self.dtype).T
 
     @property
     def spike_trains(self):
@@ -104,6 +85,15 @@ class LIFLayer(Layer):
             raise RuntimeError(f"layer {self.name!r}: no spike trains yet, run network.forward first")
         space = self._at(self._batch)
         return space.times.transpose(0, 2, 1), space.counts
+
+    output = spike_trains  # what Network.forward returns
+
+    def as_errors(self, errors):
+        """Errors as a user gives them [batch, n_neurons, slots] -> as they lie in memory. Raises ValueError for another shape."""
+        shape = self.spike_trains[0].shape
+        if tuple(errors.shape) != shape:
+            raise ValueError(f"backward: expected errors of shape {shape}, received {tuple(errors.shape)}")
+        return self.xp.ascontiguousarray(self.xp.asarray(errors, dtype=self.dtype).transpose(0, 2, 1))
 
     @property
     def trains(self):
@@ -143,6 +133,11 @@ class LIFLayer(Layer):
             sums=tuple(np.empty((batch, self.n_neurons), dtype=dtype) for _ in range(2)) if on_cpu else None,
             sort=ops.sort_scratch(events),
         )
+        space = self._space
+        space.crossings, space.crossing_events = space.times, events
+        if self.grid is not None:
+            space.crossings = xp.full(shape, np.inf, dtype=dtype)
+            space.crossing_events = EventList.allocate(xp, batch, self.n_neurons, self.max_n_spike, dtype)
         self._gradient_scratch = self._make_gradient_scratch(batch)
         self._factors = self._scratch = None
         self._at = functools.cache(self._cut)
@@ -153,10 +148,11 @@ class LIFLayer(Layer):
     def _cut(self, batch):
         """The workspace restricted to its first `batch` samples (views, made once per batch size)."""
         whole = vars(self._space)
-        cut = {name: whole[name][:batch] for name in ("times", "counts", "slopes", "errors", "status", "bounded")}
+        cut = {name: whole[name][:batch] for name in ("times", "crossings", "counts", "slopes", "errors", "status", "bounded")}
         for name in ("sums", "sort"):
             cut[name] = None if whole[name] is None else tuple(array[:batch] for array in whole[name])
-        return SimpleNamespace(events=whole["events"].first(batch), **cut)
+        lists = {name: whole[name].first(batch) for name in ("events", "crossing_events")}
+        return SimpleNamespace(**lists, **cut)
 
     def use(self, batch):
         """Says how many samples the next passes have."""
@@ -166,30 +162,60 @@ class LIFLayer(Layer):
     def forward(self, events, t_max, sort=True):
         """Runs the layer on its input events; returns its own, sorted (not filled if sort is False)."""
         space = self._at(self._batch)
+        if self.grid is None:
+            self._simulate(events, t_max, space)
+        else:
+            geometry = self._connections
+            ops.grid_spike_times(
+                events, self._weights.reshape(geometry.weight_shape), geometry, self.neuron, self.grid, t_max, space.times, space.crossings,
+                space.counts, space.slopes, space.status, self._grid_scratch(events, geometry),
+            )  # fmt: skip
+        if sort:
+            ops.sort_events(space.times, space.counts, space.events, space.sort)
+        return space.events
+
+    def _simulate(self, events, t_max, space):
+        """The forward pass in continuous time."""
         scratch = self._forward_scratch(events)
         ops.spike_times(
             events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, scratch
         )
-        if sort:
-            ops.sort_events(space.times, space.counts, space.events, space.sort)
-        return space.events
+
+    @property
+    def _connections(self):
+        """The layer as a convolution: one position sees all inputs."""
+        return convolve((1, 1, self.previous_layer.n_neurons), (1, 1, self.n_neurons))
+
+    def _gains(self, errors, space):
+        """space.errors = delta_k tau / z_k of every spike; on a grid, also the crossings as an event list: inputs before a crossing,
+        not before the time of the spike, made it happen."""
+        if self._rates is not None:
+            errors = self._rates.add_errors(errors, space.counts, space.errors)
+        if self.grid is not None:
+            ops.sort_events(space.crossings, space.counts, space.crossing_events, space.sort)
+        rest = space.slopes, space.counts, self.neuron, space.errors, space.bounded
+        if self.grid is not None and self.grid.rule == "clean":
+            ops.grid_recurrent_errors(errors, space.times, space.crossings, *rest)
+        else:
+            ops.recurrent_errors(errors, space.crossings, *rest)
+        return space.errors
 
     def backward(self, errors, events, pre_errors=None):
         """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
         the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post]."""
         space = self._at(self._batch)
-        gains = space.errors
-        if self._rates is not None:
-            errors = self._rates.add_errors(errors, space.counts, gains)
-        ops.recurrent_errors(errors, space.times, space.slopes, space.counts, self.neuron, gains, space.bounded)
+        gains = self._gains(errors, space)
         factors = self._event_factors(events)
         later = None
         if pre_errors is not None:
             later = self._later_sums(space) if ops.wants_later_sums(self.xp, self.n_neurons) else None
-            ops.presynaptic_errors(events, factors, self._weights, space.events, gains, self.neuron, pre_errors, space.sums, later)
+            ops.presynaptic_errors(
+                events, factors, self._weights, space.crossing_events, gains, self.neuron, pre_errors, space.sums, later
+            )
         ops.weight_gradient(
-            events, factors, space.times, space.counts, space.events, gains, self.neuron, self.gradient, self._gradient_scratch, later
-        )
+            events, factors, space.crossings, space.counts, space.crossing_events, gains, self.neuron, self.gradient,
+            self._gradient_scratch, later,
+        )  # fmt: skip
         if self._rates is not None:
             self._rates.raise_silent(self.gradient)
 
@@ -204,6 +230,14 @@ class LIFLayer(Layer):
         if self._scratch is None or len(self._scratch[0]) < batch or self._scratch[1].shape[1] != n_events:
             self._scratch = ops.forward_scratch(np, batch, n_events, self.n_neurons, self.dtype)
         return tuple(array[:batch] for array in self._scratch)
+
+    def _grid_scratch(self, events, geometry):
+        """Room for the forward pass on a grid, on the CPU; None on CUDA."""
+        if self.xp is not np:
+            return None
+        if self._scratch is None:
+            self._scratch = ops.grid_forward_scratch(np, len(self._space.counts), geometry, self.dtype)
+        return tuple(array[: events.batch] for array in self._scratch)
 
     def _event_factors(self, events):
         """Exponential of every input event, computed once for both operations of the backward pass."""
@@ -222,7 +256,7 @@ class LIFLayer(Layer):
             self._later = self.xp.empty((len(self._space.counts), self.max_n_spike, self.n_neurons, 4), dtype=self.dtype)
             self.generation += 1
         later = self._later[: self._batch]
-        ops.later_sums(space.times, space.counts, space.errors, self.neuron, later)
+        ops.later_sums(space.crossings, space.counts, space.errors, self.neuron, later)
         return later
 
     # ------------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class PoolingLayer(Layer):
     Raises TypeError or ValueError for wrong parameters, a window larger than the grid, a previous layer without a grid.
     """
 
+    instead_last = "a last layer with weights"
+
     def __init__(self, previous_layer=None, name="", *, window=2, stride=None):
         super().__init__(previous_layer, 1, name)
         self.window = pair("window", window, 1)

@@ -30,12 +30,8 @@ def channel_tiles(n_channels):
     return tiles, blocks(n_channels, tiles)
 
 
-def conv_spike_times(events, weights, geometry, neuron, t_max, times, counts, slopes, status, scratch=None):
-    """events: EventList of B samples; weights [C_pre, FY, FX, C]; geometry: ConvGeometry; neuron: Neuron; t_max seconds (inf allowed).
-
-    The rest as in spike_times: writes times (inf-padded), slopes [B, K, N], counts [B, N], adds to status [B, 4].
-    scratch: from scratch_for (CPU only).
-    """
+def expect_forward(events, weights, geometry, times, counts, slopes, status):
+    """Raises TypeError or ValueError unless these are the arguments of a forward pass."""
     batch, n_slots, n_post = times.shape
     dtype = weights.dtype
     expect("weights", weights, geometry.weight_shape, dtype)
@@ -46,6 +42,17 @@ def conv_spike_times(events, weights, geometry, neuron, t_max, times, counts, sl
     expect("slopes", slopes, (batch, n_slots, n_post), dtype, weights)
     expect("counts", counts, (batch, n_post), np.int32, weights)
     expect("status", status, (batch, 4), np.uint64 if is_cupy(weights) else np.int64, weights)
+
+
+def conv_spike_times(events, weights, geometry, neuron, t_max, times, counts, slopes, status, scratch=None):
+    """events: EventList of B samples; weights [C_pre, FY, FX, C]; geometry: ConvGeometry; neuron: Neuron; t_max seconds (inf allowed).
+
+    The rest as in spike_times: writes times (inf-padded), slopes [B, K, N], counts [B, N], adds to status [B, 4].
+    scratch: from scratch_for (CPU only).
+    """
+    batch, n_slots = times.shape[:2]
+    dtype = weights.dtype
+    expect_forward(events, weights, geometry, times, counts, slopes, status)
     if batch == 0:
         return
     t_max = dtype.type(t_max)

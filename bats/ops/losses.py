@@ -73,14 +73,25 @@ def spike_time_loss(times, counts, targets, loss, errors):
         _launch("spike_time_loss", times.dtype, batch, 32, (times, counts, targets, n_neurons, n_slots, loss, errors))
 
 
+def softmax_cross_entropy(logits, counts, labels, loss, errors):
+    """-ln softmax(logits)[label] with dL/dlogits; logits, errors [B, 1, N], counts [B, N] (not read), labels [B] int32."""
+    batch, n_neurons, _ = _expect_output(logits, counts, loss, errors)
+    expect("labels", labels, (batch,), np.int32, logits)
+    if not is_cupy(logits):
+        cpu.softmax_cross_entropy(logits, labels, loss, errors)
+    elif batch:
+        _launch("softmax_cross_entropy", logits.dtype, batch, 32, (logits, labels, n_neurons, loss, errors))
+
+
 def predict(rule, times, counts, predictions):
-    """rule: "most_spikes" or "first_spike"; predictions [B] int32, -1 for a sample without any output spike."""
+    """rule: "most_spikes" or "first_spike", or "largest" for logits in the place of times; predictions [B] int32, -1 for a
+    sample without any output spike (largest: with nothing but NaN)."""
     batch, n_slots, n_neurons = times.shape
     expect("times", times, (None, None, None), times.dtype)
     expect("counts", counts, (batch, n_neurons), np.int32, times)
     expect("predictions", predictions, (batch,), np.int32, times)
-    if rule not in ("most_spikes", "first_spike"):
-        raise ValueError(f'rule: expected "most_spikes" or "first_spike", received {rule!r}')
+    if rule not in ("most_spikes", "first_spike", "largest"):
+        raise ValueError(f'rule: expected "most_spikes", "first_spike" or "largest", received {rule!r}')
     if not is_cupy(times):
         getattr(cpu, rule)(times, counts, predictions)
     elif batch:

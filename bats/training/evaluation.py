@@ -47,9 +47,19 @@ def evaluate_readout(network, loss, source, batch_size, max_simulation, observe=
 
 
 def network_weights(network):
-    """{layer name: NumPy copy of its weights} of the layers that have any."""
-    layers = (layer for layer in network.layers if getattr(layer, "weights", None) is not None)
-    return {layer.name: to_numpy(layer.weights) for layer in layers}
+    """{layer name: NumPy copy of its weights} of the layers that have any; other parameters as <layer name>.<parameter>."""
+    return {name: to_numpy(array) for name, (_, _, array) in _parameters(network).items()}
+
+
+def _parameters(network):
+    """{name in files: (layer, attribute, array)} of everything that an optimizer changes."""
+    found = {}
+    for layer in network.layers:
+        weights = getattr(layer, "weights", None)
+        parameters = getattr(layer, "parameters", {} if weights is None else {"weights": weights})
+        for attribute, array in parameters.items():
+            found[layer.name if attribute == "weights" else f"{layer.name}.{attribute}"] = (layer, attribute, array)
+    return found
 
 
 def copy_weights(origin, target):
@@ -64,10 +74,10 @@ def copy_weights(origin, target):
 
 
 def load_weights(network, weights):
-    """Sets the weights of the layers named in `weights` ({layer name: np.ndarray})."""
-    for layer in network.layers:
-        if layer.name in weights:
-            layer.weights = weights[layer.name]
+    """Sets the parameters named in `weights`, a dictionary as network_weights() gives it."""
+    for name, (layer, attribute, _) in _parameters(network).items():
+        if name in weights:
+            setattr(layer, attribute, weights[name])
 
 
 def confusion(labels, predictions, n_classes):

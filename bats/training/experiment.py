@@ -68,6 +68,7 @@ class Study:
     schedule: object = None
     readout: Readout | None = None
     settings: dict = field(default_factory=dict)
+    shuffle: bool = True  # False: every epoch in the order of the data, as some published results have it
 
 
 def run(make_study, arguments):
@@ -130,7 +131,7 @@ def _prepare(study, arguments):
         study.network, study.loss, study.optimizer, batch_size=arguments.batch_size,
         max_simulation=study.max_simulation, seed=arguments.seed, run_folder=folder, schedule=study.schedule,
         selection=command_line.selection(arguments), on_failure=arguments.on_failure,
-        progress=not arguments.no_progress, config=config,
+        progress=not arguments.no_progress, config=config, shuffle=study.shuffle,
     )  # fmt: skip
     environment = describe_environment(study.network)
     if arguments.resume is not None:

@@ -5,8 +5,11 @@ import json
 
 import numpy as np
 
-_LAYER_FIELDS = ("n_neurons", "neurons_shape", "filters_shape")
-_NEURON_FIELDS = ("tau_s", "theta", "delta_theta", "max_n_spike", "slope_floor")  # of layers with weights
+_LAYER_FIELDS = ("n_neurons", "neurons_shape", "filters_shape", "n_steps")
+_NEURON_FIELDS = (  # of layers with weights
+    *("tau_s", "theta", "delta_theta", "max_n_spike", "slope_floor"),
+    *("tau", "dt", "threshold", "resets", "skip", "surrogate", "learned_filter", "has_bias"),
+)
 
 
 def _plain(value):
@@ -39,9 +42,9 @@ def describe_network(network):
 
 
 def describe_source(source):
-    """Kind, size and checksum (labels and, where there are such, images or spike times) of the training samples."""
+    """Kind, size and checksum (labels and, where there are such, what the samples are made of) of the training samples."""
     digest = hashlib.sha256()
-    for name in ("labels", "images", "times", "counts"):
+    for name in ("labels", "images", "times", "counts", "latency_bins", "cells", "offsets"):
         array = getattr(source, name, None)
         if array is not None:
             from bats.device import to_numpy

@@ -8,6 +8,7 @@ weights and figures, bit for bit on the same device, as one that was never stopp
 import sys
 import time
 
+import numpy as np
 from tqdm import tqdm
 
 from bats.device import to_numpy
@@ -39,13 +40,16 @@ class Trainer:
                     "test": the best on the test source (the rule of the 2022 code, labelled as such in every result)
     on_failure      "warn", "raise" or "ignore" full spike buffers, non-finite numbers and weights
     config          JSON-like dictionary stored with the checkpoint
+    shuffle         False takes the samples in the order of the source in every epoch, as some published results did
+    on_epoch        called with the row of every finished epoch
 
     After fit: history (a row per epoch), interrupted (stopped by Ctrl-C), selected_epoch (counted from 1).
     """
 
     def __init__(
         self, network, loss, optimizer, *, batch_size, max_simulation, seed=0, run_folder=None, schedule=None,
-        selection="last", on_failure="warn", progress=True, config=None,
+        selection="last", on_failure="warn", progress=True, config=None, shuffle=True,
+        on_epoch=None,
     ):  # fmt: skip
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
@@ -58,6 +62,7 @@ class Trainer:
         self.network, self.loss, self.optimizer, self.schedule = network, loss, optimizer, schedule
         self.batch_size, self.max_simulation, self.seed = int(batch_size), max_simulation, seed
         self.selection, self.on_failure, self.progress, self.config = selection, on_failure, progress, config or {}
+        self.shuffle, self.on_epoch = bool(shuffle), on_epoch
         self.run_folder = run_folder if run_folder is None or isinstance(run_folder, RunFolder) else RunFolder(run_folder)
         self.epoch = 0  # finished epochs
         self.position = 0  # samples already seen in the running epoch
@@ -114,7 +119,7 @@ class Trainer:
 
     def _run_epoch(self, step, held_out_steps, guard, epochs):
         n_samples = len(step.source)
-        order = epoch_permutation(self.seed, self.epoch, n_samples)
+        order = epoch_permutation(self.seed, self.epoch, n_samples) if self.shuffle else np.arange(n_samples)
         if self.schedule is not None:
             self.optimizer.learning_rate = self.schedule.learning_rate(self._initial_learning_rate, self.epoch)
         if self.position == 0:
@@ -152,6 +157,8 @@ class Trainer:
         self.epoch, self.position, self._elapsed, self._epoch_metrics = self.epoch + 1, 0, 0.0, {}
         if self.progress:
             tqdm.write(epoch_line(row))
+        if self.on_epoch is not None:
+            self.on_epoch(row)
         weights = network_weights(self.network)
         broken = failures.non_finite_weights(weights)
         if broken:
@@ -239,6 +246,8 @@ class Trainer:
             "seed": int(self.seed),
             "selection": self.selection,
         }
+        if not self.shuffle:
+            description["shuffle"] = False
         return description if train_source is None else {**description, "data": fingerprint.describe_source(train_source)}
 
     def _store(self, train_step):

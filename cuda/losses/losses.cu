@@ -102,6 +102,25 @@ __global__ void __launch_bounds__(32) spike_time_loss(const real* __restrict__ t
     if (threadIdx.x == 0) loss[b] = total;
 }
 
+// -ln softmax(logits)[label], shifted by the largest logit, and dL/dlogits; logits, errors [B, n_neurons].
+template <typename real>
+__global__ void __launch_bounds__(32) softmax_cross_entropy(const real* __restrict__ logits, const int* __restrict__ labels,
+                                                            int n_neurons, real* __restrict__ loss, real* __restrict__ errors) {
+    const size_t b = blockIdx.x;
+    logits += b * n_neurons;
+    errors += b * n_neurons;
+    const int label = labels[b];
+    real smallest = Constants<real>::infinity(), total = 0;  // of the negated logits
+    for (int i = threadIdx.x; i < n_neurons; i += 32) smallest = min(smallest, -logits[i]);
+    const real largest = -warp_min(smallest);
+    for (int i = threadIdx.x; i < n_neurons; i += 32) total += exp(logits[i] - largest);
+    total = warp_sum(total);
+    for (int i = threadIdx.x; i < n_neurons; i += 32) {
+        errors[i] = exp(logits[i] - largest) / total - (i == label ? real(1) : real(0));
+    }
+    if (threadIdx.x == 0) loss[b] = log(total) - (logits[label] - largest);
+}
+
 // ----------------------------------------------------------------------------------------------------------------------
 // Neuron with most spikes; ties go to the earliest first spike, then to the lower index; -1 for a silent sample.
 // Thread per sample.
@@ -131,6 +150,20 @@ __global__ void first_spike(const real* __restrict__ times, const int* __restric
     int best = -1;
     for (int i = 0; i < n_neurons; ++i) {
         if (counts[i] > 0 && (best < 0 || times[i] < times[best])) best = i;
+    }
+    predictions[b] = best;
+}
+
+// Neuron with the largest logit [B, n_neurons]; ties go to the lower index; -1 if all are NaN. Thread per sample.
+template <typename real>
+__global__ void largest(const real* __restrict__ logits, const int* __restrict__ counts, int batch, int n_neurons, int n_slots,
+                        int* __restrict__ predictions) {
+    const int b = blockIdx.x * blockDim.x + threadIdx.x;
+    if (b >= batch) return;
+    logits += (size_t)b * n_neurons * n_slots;
+    int best = -1;
+    for (int i = 0; i < n_neurons; ++i) {
+        if (logits[i] == logits[i] && (best < 0 || logits[i] > logits[best])) best = i;
     }
     predictions[b] = best;
 }

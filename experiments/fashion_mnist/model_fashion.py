@@ -27,15 +27,15 @@ class FashionModel:
     batch_size: int = 5
     epochs: int = 100
 
-    def network(self, device="auto", dtype="float32", seed=None, n_inputs=28 * 28, n_classes=10, regularizer=None):
-        """regularizer: a bats.SpikeRateRegularizer for all three layers, or None."""
+    def network(self, device="auto", dtype="float32", seed=None, n_inputs=28 * 28, n_classes=10, regularizer=None, grid=None):
+        """regularizer: a bats.SpikeRateRegularizer for all three layers, or None; grid: a bats.TimeGrid for them, or None."""
         network = bats.Network(device=device, dtype=dtype, seed=seed)
         network.add_layer(bats.InputLayer(n_inputs, name="input"), input=True)
         names = (*(f"hidden_{n}" for n in range(1, len(self.sizes) + 1)), "output")
         for name, n_neurons, theta, k in zip(names, (*self.sizes, n_classes), self.theta, self.max_n_spike, strict=True):
             layer = bats.LIFLayer(
-                None, n_neurons, self.tau_s, theta, theta, uniform(-1, 1), max_n_spike=k, name=name, regularizer=regularizer
-            )
+                None, n_neurons, self.tau_s, theta, theta, uniform(-1, 1), max_n_spike=k, name=name, regularizer=regularizer, grid=grid,
+            )  # fmt: skip
             network.add_layer(layer)
         return network
 

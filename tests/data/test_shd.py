@@ -50,8 +50,7 @@ def hdf5(made, times_type=np.float16, units_type=np.uint16, labels_type=np.uint1
     return content.getvalue()
 
 
-@unittest.skipUnless(HAS_H5PY, "h5py is not installed")
-class TestShd(DataCase):
+class ShdCase(DataCase):
     def setUp(self):
         super().setUp()
         self.screen = self.enterContext(contextlib.redirect_stderr(io.StringIO()))
@@ -77,6 +76,9 @@ class TestShd(DataCase):
                 np.testing.assert_array_equal(received.times[span], times.astype(np.float64))
                 np.testing.assert_array_equal(received.units[span], units)
 
+
+@unittest.skipUnless(HAS_H5PY, "h5py is not installed")
+class TestShd(ShdCase):
     def test_load_packed_and_unpacked(self):
         for name in self.packed:
             self.put(f"packed/{name}", self.packed[name])

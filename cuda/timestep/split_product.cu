@@ -1,0 +1,243 @@
+// Matrix products in float32 on bfloat16 tensor cores, without losing accuracy: C = scale A B.
+//
+// A float32 number is the sum of three bfloat16 numbers (8 bits each), exactly; products of bfloat16 numbers are exact in
+// float32. Spikes and small counts are one bfloat16 number as they are: A B is then three products. Otherwise both are split
+// and six products are kept; the other three lie below float32's rounding.
+// Tensor cores cut off the bits that do not fit their sum, always downwards. So they only ever sum 32 terms, the small parts
+// first; these sums are added in float32 with rounding.
+// A block computes 128 x 128 results with 8 warps of 64 x 32. While the warps multiply one tile of 32 terms, the next one is on
+// its way from memory to registers; it is split when it goes to shared memory. A product with few results and many terms is
+// cut into parts (blockIdx.z), which add_parts adds in order: the same bits every time.
+
+constexpr int SIDE = 128, TERMS = 32, PAD = 8;  // padded rows: eight of them start in different banks
+
+__device__ __forceinline__ unsigned pack(float low, float high) {
+    unsigned pair = 0;
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#endif
+    return pair;
+}
+
+// The next bfloat16 of two numbers, which keep the rest.
+__device__ __forceinline__ unsigned take(float& low, float& high) {
+    const unsigned pair = pack(low, high);
+    low -= __uint_as_float(pair << 16);
+    high -= __uint_as_float(pair & 0xffff0000u);
+    return pair;
+}
+
+// Four 8 x 8 matrices of bfloat16; lane l gives the address of row l % 8 of matrix l / 8.
+template <bool transposed>
+__device__ __forceinline__ void load_matrices(unsigned (&out)[4], const unsigned short* row) {
+#if __CUDA_ARCH__ >= 800
+    const unsigned address = (unsigned)__cvta_generic_to_shared(row);
+    if (transposed) {
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3]) : "r"(address) : "memory");
+    } else {
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3]) : "r"(address) : "memory");
+    }
+#endif
+}
+
+// sum [16, 8] += left [16, 16] right [16, 8].
+__device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&left)[4], unsigned right0, unsigned right1) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
+#endif
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// An operand's tile: SIDE rows or columns of the result by TERMS terms. `terms_last`: in memory the terms are contiguous.
+template <bool terms_last, int parts>
+struct Tile {
+    static constexpr int INNER = terms_last ? TERMS : SIDE, OUTER = terms_last ? SIDE : TERMS;
+    static constexpr int STRIDE = INNER + PAD, SIZE = OUTER * STRIDE;  // of one part, in bfloat16 numbers
+    float4 held[4];  // the thread's share of 4096 numbers
+
+    // From memory: rows side0 ..., terms term0 ... up to limits; pitch: length of a row in memory.
+    __device__ __forceinline__ void fetch(const float* from, int side0, int n_sides, int term0, int n_terms, int pitch, bool aligned) {
+        const int outer0 = terms_last ? side0 : term0, n_outer = terms_last ? n_sides : n_terms;
+        const int inner0 = terms_last ? term0 : side0, n_inner = terms_last ? n_terms : n_sides;
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+            const int quad = threadIdx.x + 256 * r;
+            const int outer = outer0 + quad / (INNER / 4), inner = inner0 + quad % (INNER / 4) * 4;
+            float4 value = {0, 0, 0, 0};
+            if (outer < n_outer) {
+                const float* source = from + (size_t)outer * pitch + inner;
+                if (aligned && inner + 3 < n_inner) {
+                    value = *reinterpret_cast<const float4*>(source);
+                } else {
+                    if (inner < n_inner) value.x = source[0];
+                    if (inner + 1 < n_inner) value.y = source[1];
+                    if (inner + 2 < n_inner) value.z = source[2];
+                    if (inner + 3 < n_inner) value.w = source[3];
+                }
+            }
+            held[r] = value;
+        }
+    }
+
+    // Split, to shared memory [parts, OUTER, STRIDE].
+    __device__ __forceinline__ void store(unsigned short* shared) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+            const int quad = threadIdx.x + 256 * r;
+            unsigned short* target = shared + quad / (INNER / 4) * STRIDE + quad % (INNER / 4) * 4;
+            float4 value = held[r];
+#pragma unroll
+            for (int part = 0; part < parts; ++part) {
+                const uint2 pairs = {take(value.x, value.y), take(value.z, value.w)};
+                *reinterpret_cast<uint2*>(target + part * SIZE) = pairs;
+            }
+        }
+    }
+
+    // 16 rows from `side` on by 16 terms from `term` on, as the left operand of multiply(): matrices (rows, terms) at
+    // (0, 0), (8, 0), (0, 8), (8, 8).
+    static __device__ __forceinline__ void left(unsigned (&out)[4], const unsigned short* shared, int part, int side, int term) {
+        const int lane = threadIdx.x & 31;
+        side += lane % 8 * terms_last + (lane / 8 & 1) * 8;
+        term += lane % 8 * !terms_last + lane / 16 * 8;
+        load_matrices<!terms_last>(out, shared + part * SIZE + (terms_last ? side * STRIDE + term : term * STRIDE + side));
+    }
+
+    // 16 columns by 16 terms, as two right operands: matrices (columns, terms) at (0, 0), (0, 8), (8, 0), (8, 8).
+    static __device__ __forceinline__ void right(unsigned (&out)[4], const unsigned short* shared, int part, int side, int term) {
+        const int lane = threadIdx.x & 31;
+        side += lane % 8 * terms_last + lane / 16 * 8;
+        term += lane % 8 * !terms_last + (lane / 8 & 1) * 8;
+        load_matrices<!terms_last>(out, shared + part * SIZE + (terms_last ? side * STRIDE + term : term * STRIDE + side));
+    }
+};
+
+// ----------------------------------------------------------------------------------------------------------------------
+// A [M, K], or a holds its transpose [K, M]; B [K, N], or b holds its transpose [N, K]; out [parts, M, N].
+// blocks (ceil(N / 128), ceil(M / 128), parts): neighbours share the rows of A in the cache. 256 threads.
+// Part p sums the terms p * length ... (p + 1) * length - 1; length is a multiple of 32.
+template <int parts_a, bool transpose_a, bool transpose_b>
+__device__ __forceinline__ void split_product(const float* a, const float* b, int m, int n, int k, int length, float scale, int add,
+                                              float* out) {
+    using TileA = Tile<!transpose_a, parts_a>;
+    using TileB = Tile<transpose_b, 3>;
+    constexpr int BUFFERS = parts_a == 1 ? 2 : 1, BUFFER = parts_a * TileA::SIZE + 3 * TileB::SIZE;
+    extern __shared__ float4 shared_memory[];
+    unsigned short* shared = reinterpret_cast<unsigned short*>(shared_memory);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+    const int m0 = blockIdx.y * SIDE, n0 = blockIdx.x * SIDE, own_m = warp / 4 * 64, own_n = warp % 4 * 32;
+    const int begin = blockIdx.z * length, end = min(k, begin + length);
+    const int pitch_a = transpose_a ? m : k, pitch_b = transpose_b ? k : n;
+    const bool aligned_a = pitch_a % 4 == 0 && (size_t)a % 16 == 0, aligned_b = pitch_b % 4 == 0 && (size_t)b % 16 == 0;
+    const bool working = m0 + own_m < m && n0 + own_n < n;  // the same for a whole warp
+    float sums[4][4][4] = {};                               // [16 rows each, 8 columns each, the thread's 4]
+    TileA tile_a;
+    TileB tile_b;
+    if (begin < end) {
+        tile_a.fetch(a, m0, m, begin, end, pitch_a, aligned_a);
+        tile_b.fetch(b, n0, n, begin, end, pitch_b, aligned_b);
+        tile_a.store(shared);
+        tile_b.store(shared + parts_a * TileA::SIZE);
+    }
+    __syncthreads();
+    int buffer = 0;
+    for (int term0 = begin; term0 < end; term0 += TERMS) {
+        const bool more = term0 + TERMS < end;
+        if (more) {
+            tile_a.fetch(a, m0, m, term0 + TERMS, end, pitch_a, aligned_a);
+            tile_b.fetch(b, n0, n, term0 + TERMS, end, pitch_b, aligned_b);
+        }
+        const unsigned short* now_a = shared + buffer * BUFFER;
+        const unsigned short* now_b = now_a + parts_a * TileA::SIZE;
+        if (working) {
+            float few[4][4][4] = {};  // sums of these 32 terms
+#pragma unroll
+            for (int order = 2; order >= 0; --order) {  // small parts first: a + b = 2, 1, 0
+#pragma unroll
+                for (int part_a = 0; part_a < parts_a; ++part_a) {
+                    const int part_b = order - part_a;
+                    if (part_b < 0) continue;
+#pragma unroll
+                    for (int term = 0; term < TERMS; term += 16) {
+                        unsigned right[2][4];
+                        TileB::right(right[0], now_b, part_b, own_n, term);
+                        TileB::right(right[1], now_b, part_b, own_n + 16, term);
+#pragma unroll
+                        for (int i = 0; i < 4; ++i) {
+                            unsigned left[4];
+                            TileA::left(left, now_a, part_a, own_m + 16 * i, term);
+#pragma unroll
+                            for (int j = 0; j < 4; ++j) multiply(few[i][j], left, right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]);
+                        }
+                    }
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+#pragma unroll
+                for (int j = 0; j < 4; ++j) {
+#pragma unroll
+                    for (int c = 0; c < 4; ++c) sums[i][j][c] += few[i][j][c];
+                }
+            }
+        }
+        if (BUFFERS == 1) __syncthreads();
+        if (more) {
+            if (BUFFERS == 2) buffer ^= 1;
+            tile_a.store(shared + buffer * BUFFER);
+            tile_b.store(shared + buffer * BUFFER + parts_a * TileA::SIZE);
+        }
+        __syncthreads();
+    }
+    out += (size_t)blockIdx.z * m * n;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                const int row = m0 + own_m + 16 * i + lane / 4 + c / 2 * 8, column = n0 + own_n + 8 * j + lane % 4 * 2 + c % 2;
+                if (row >= m || column >= n) continue;
+                const size_t place = (size_t)row * n + column;
+                out[place] = sums[i][j][c] * scale + (add ? out[place] : 0.0f);
+            }
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// The layouts that layers use. exact_: the numbers of A are bfloat16 numbers. Only float does anything.
+
+// A B.
+template <typename real>
+__global__ void __launch_bounds__(256) exact_product(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, false, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A B.
+template <typename real>
+__global__ void __launch_bounds__(256) product(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<3, false, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A^T B.
+template <typename real>
+__global__ void __launch_bounds__(256) exact_product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, true, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A^T B.
+template <typename real>
+__global__ void __launch_bounds__(256) product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<3, true, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A B^T.
+template <typename real>
+__global__ void __launch_bounds__(256) product_tb(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<3, false, true>(a, b, m, n, k, length, scale, add, out);
+}
