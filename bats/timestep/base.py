@@ -19,7 +19,6 @@ class SteppedLayer(WeightedLayer):
     """
 
     stepped = True
-    spiking = True
 
     def __init__(self, previous_layer, n_neurons, tau, dt, bias, weight_initializer, learned_filter, name):
         super().__init__(previous_layer, n_neurons, name)
