@@ -2,7 +2,7 @@
 
 Each phase runs once over all images; the clock stops when the device has finished. Training phases run in the exact online
 order. Loading the file is not measured; encoding includes the copy of the images to the device.
-    python benchmarks/stdp_speed.py --device cuda --data mnist.npz --out results/stdp_speed_cuda.json
+    python benchmarks/stdp_speed.py --device cuda --out results/stdp_speed_cuda.json
 """
 
 import argparse
@@ -12,6 +12,7 @@ import environment
 import numpy as np
 
 from bats import stdp
+from bats.data import load_mnist
 from bats.device import array_module, resolve
 
 
@@ -64,13 +65,13 @@ def phases(x_train, y_train, x_test, device, clock):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--data", required=True, help=".npz with x_train, y_train, x_test: uint8 images of 28 x 28 pixels")
+    parser.add_argument("--data", default="", help=".npz with x_train, y_train, x_test (default: MNIST where bats finds it)")
     parser.add_argument("--images", type=int, default=60000, help="training images used (default: %(default)s)")
     parser.add_argument("--out", default="", help="JSON file for the results")
     options = parser.parse_args()
     device = resolve(options.device)
-    data = np.load(options.data)
-    n = options.images
+    data = np.load(options.data) if options.data else vars(load_mnist())
+    n = min(options.images, len(data["x_train"]))
     arrays = data["x_train"][:n], data["y_train"][:n].astype(np.int32), data["x_test"][: max(1, n // 6)]
     print("warm-up", flush=True)
     phases(*(array[: max(1, len(array) // 10)] for array in arrays), device, Clock(device))

@@ -8,7 +8,7 @@ of the working arrays, since the additions of one event run over all of them.
 import numpy as np
 from numba import njit, prange
 
-CHUNKS = 8  # without a threshold a potential is the sum of the sums over this many groups of channels
+CHUNKS = 16  # without a threshold a potential is the sum of the sums over this many groups of channels
 
 
 @njit(cache=True)

@@ -37,6 +37,12 @@ def warm_up_grid(dtype):
     _announced(_run_grid, dtype, f"CPU operations of time grids for {dtype}")
 
 
+@functools.cache
+def warm_up_stdp():
+    """The same for the layers of bats.stdp."""
+    _announced(_run_stdp, "float32", "CPU operations of STDP layers")
+
+
 def _announced(run, dtype, what):
     start = time.perf_counter()
     notice = threading.Timer(PATIENCE, _say, [f"bats: compiling the {what} (once; cached on disk) ..."])
@@ -167,3 +173,12 @@ def _run_grid(dtype):
     weights, scratch = np.ones(geometry.weight_shape, dtype=dtype), ops.grid_forward_scratch(np, 1, geometry, dtype)
     ops.grid_spike_times(events, weights, geometry, neuron, TimeGrid(0.01), 1.0, times, crossings, counts, slopes, status, scratch)
     ops.grid_recurrent_errors(errors, times, crossings, slopes, counts, neuron, errors, status)
+
+
+def _run_stdp(dtype):
+    from bats.stdp import online, ops
+    from bats.stdp.rule import Rule
+
+    images, weights = np.zeros((1, 1, 1, 1), dtype=np.uint8), np.ones((1, 1, 1, 1), dtype=dtype)
+    online.learn(images, np.zeros(1, dtype=np.int32), None, weights, Rule(0.5), np.zeros((2, 2), dtype=dtype), 0)
+    ops.convolve(images, weights, 0.5)

@@ -62,9 +62,7 @@ def learn(latencies, order, labels, weights, rule, rates, counter):
     if order.size == 0:
         return winners
     has_threshold = rule.threshold is not None
-    attributes = cupy.cuda.Device().attributes
-    limit = attributes["MaxSharedMemoryPerBlockOptin"] - _RESERVE
-    p = plan(n_features, size, n_places, rule.n_bins, has_threshold, rule.winners, attributes["MultiProcessorCount"], limit)
+    p = plan(n_features, size, n_places, rule.n_bins, has_threshold, rule.winners, *_device())
     n_blocks = p.n_parts * p.n_groups
     by_input = cupy.ascontiguousarray(weights.reshape(n_features, -1).T)
     keys = cupy.empty((2, p.n_parts, n_places), dtype=np.uint64)
@@ -97,25 +95,31 @@ def convolve(latencies, by_input, kernel_shape, threshold, n_bins, out_latencies
     window = _window(latencies.shape[1:], kernel_shape)
     chunk = 0 if threshold >= 0 else _chunk(latencies.shape[1], *kernel_shape)
     size, n_lists = window.offsets.size, CHUNKS if chunk else n_bins
-    attributes = array_module("cuda").cuda.Device().attributes
-    limit = attributes["MaxSharedMemoryPerBlockOptin"] - _RESERVE
+    n_processors, limit = _device()
     per_place = 8 * n_lists + 2 * size + (0 if chunk else 4 * n_bins * 8)
     group_size = max(1, min(n_places, math.ceil(512 / n_features), limit // per_place))
+    if n * n_places < 4 * n_processors * group_size:
+        group_size = 1  # few images: better more blocks than full ones
     parts = max(1, min(8, 8 // group_size))
     shared = group_size * per_place
     if shared > limit or size > 2**16:
         raise ValueError(f"kernel: expected at most 2^16 inputs of a neuron, received {size}")
     kernel = kernels.kernel("stdp/convolve", "convolve", np.float32)
     kernel.max_dynamic_shared_size_bytes = shared
-    sizes = _ints(
-        latencies[0].size, latencies.shape[3], window.out_width, n_places, size, n_features, n_bins, chunk, parts
-    )  # fmt: skip
+    sizes = _ints(latencies[0].size, latencies.shape[3], window.out_width, n_places, size, n_features, n_bins, chunk, parts)
     for start in range(0, n, 65535):  # the grid's second axis is 16 bits wide
         part = slice(start, start + 65535)
         n_groups = math.ceil(n_places / group_size)
         arguments = latencies[part], by_input, window.offsets, *sizes, np.float32(threshold), np.int32(group_size)
         outputs = out_latencies[part], out_potentials[part]
         kernel((n_groups, len(outputs[0])), (256,), (*arguments, *outputs), shared_mem=shared)
+
+
+@functools.cache
+def _device():
+    """Processors, and bytes of shared memory that a block may ask for; asking the driver takes longer than a launch."""
+    attributes = array_module("cuda").cuda.Device().attributes
+    return attributes["MultiProcessorCount"], attributes["MaxSharedMemoryPerBlockOptin"] - _RESERVE
 
 
 class _Window(NamedTuple):

@@ -7,7 +7,7 @@ same bits as those of the engine; in float64 they are the exact ones.
 
 import numpy as np
 
-CHUNKS = 8  # groups of channels that are summed apart where there is no threshold
+CHUNKS = 16  # groups of channels that are summed apart where there is no threshold
 
 
 def filter_bank(image, kernels, padding, threshold, absolute=False):

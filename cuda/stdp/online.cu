@@ -8,6 +8,8 @@
 
 #include "stdp/winners.cuh"
 
+constexpr int AHEAD = 4;  // reads of memory that a thread issues before it uses the first
+
 __device__ __forceinline__ void arrive(unsigned* barrier) {
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -55,10 +57,13 @@ __global__ void __launch_bounds__(512) learn(
 
     for (int i = threadIdx.x; i < size * mine; i += blockDim.x)
         weights[i / mine * part_size + i % mine] = by_input[(size_t)(i / mine) * n_features + first_feature + i % mine];
-    if (n > 0) build_lists(window, images + (size_t)order[0] * image_size, first_place, places, lists, starts, ends, cursors);
+    int next = n > 0 ? order[0] : 0;
+    if (n > 0) build_lists(window, images + (size_t)next * image_size, first_place, places, lists, starts, ends, cursors);
     bool clamped = false;
     for (int i = 0; i < n; ++i) {
-        const byte* image = images + (size_t)order[i] * image_size;
+        const byte* image = images + (size_t)next * image_size;
+        next = i + 1 < n ? order[i + 1] : 0;  // read long before its use
+        const int label = per_class ? labels[i] : 0;
         winner_key* all_keys = keys + (size_t)(i & 1) * n_parts * n_places;
         for (int p = threadIdx.x; p < places; p += blockDim.x) best_keys[p] = 0;
         __syncthreads();
@@ -95,7 +100,7 @@ __global__ void __launch_bounds__(512) learn(
         for (int p = threadIdx.x; p < places; p += blockDim.x) __stcg(all_keys + part * n_places + first_place + p, best_keys[p]);
         arrive(barrier);
         if (i + 1 < n)
-            build_lists(window, images + (size_t)order[i + 1] * image_size, first_place, places, lists, starts, ends, cursors);
+            build_lists(window, images + (size_t)next * image_size, first_place, places, lists, starts, ends, cursors);
         wait(barrier, (unsigned)(i + 1) * gridDim.x);
 
         if (k == 1 && !rounded) {  // one winner: the largest of all keys
@@ -136,16 +141,30 @@ __global__ void __launch_bounds__(512) learn(
             }
         }
         if (per_class && chosen[0].feature < 0) continue;  // the same in every thread
-        const bool wrong = per_class && chosen[0].feature / per_class != labels[i];
+        const bool wrong = per_class && chosen[0].feature / per_class != label;
         const real up = wrong ? punish_ltp : ltp, down = wrong ? punish_ltd : ltd;
-        for (int j = 0; j < k; ++j) {
-            const Winner winner = chosen[j];
-            const int f = winner.feature - first_feature;
-            if (winner.feature < 0 || f < 0 || f >= mine) continue;
-            const byte* seen = image + winner.row * width + winner.column;
-            for (int input = threadIdx.x; input < size; input += blockDim.x) {
-                real* w = weights + (size_t)input * part_size + f;
-                *w = changed(*w, seen[offsets[input]] <= winner.bin ? up : down, stabilizer, low, high);
+        bool concerned = false;
+        for (int j = 0; j < k; ++j) concerned |= chosen[j].feature >= first_feature && chosen[j].feature < first_feature + mine;
+        for (int item0 = threadIdx.x; concerned && item0 < k * size; item0 += AHEAD * blockDim.x) {
+            int at[AHEAD], input[AHEAD], feature[AHEAD], bin[AHEAD];  // feature -1: not one of this part
+            byte seen[AHEAD];
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) {
+                const int item = item0 + u * blockDim.x, j = min(item / size, k - 1);
+                const Winner winner = chosen[j];
+                const int f = winner.feature - first_feature;
+                input[u] = min(item - j * size, size - 1);
+                feature[u] = item < k * size && winner.feature >= 0 && f >= 0 && f < mine ? f : -1;
+                bin[u] = winner.bin;
+                at[u] = feature[u] < 0 ? 0 : offsets[input[u]] + winner.row * width + winner.column;
+            }
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) seen[u] = image[at[u]];
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) {
+                if (feature[u] < 0) continue;
+                real* w = weights + (size_t)input[u] * part_size + feature[u];
+                *w = changed(*w, seen[u] <= bin[u] ? up : down, stabilizer, low, high);
             }
         }
         if (!clamped) {  // from the first update on, all weights are within the bounds

@@ -12,7 +12,8 @@ typedef unsigned char byte;
 typedef unsigned short index_t;
 typedef unsigned long long winner_key;
 
-constexpr int CHUNKS = 8;
+constexpr int CHUNKS = 16;
+constexpr int ROUNDS = 8;  // of a warp over the inputs, whose reads are issued together
 
 struct Window {
     const int* offsets;  // [size]: where input k of the window lies, from the window's corner
@@ -36,17 +37,18 @@ __device__ void lists_by_chunk(const Window& window, const byte* image, int firs
         const byte* seen = image + window.corner(first + place);
         index_t* list = lists + place * window.size + begin;
         int count = 0;
-        for (int k0 = begin; k0 < end; k0 += 128) {
-            bool active[4];
+        for (int k0 = begin; k0 < end; k0 += 32 * ROUNDS) {
+            int latency[ROUNDS];
 #pragma unroll
-            for (int j = 0; j < 4; ++j) {
+            for (int j = 0; j < ROUNDS; ++j) latency[j] = window.offsets[min(k0 + 32 * j + lane, end - 1)];
+#pragma unroll
+            for (int j = 0; j < ROUNDS; ++j) latency[j] = seen[latency[j]];
+#pragma unroll
+            for (int j = 0; j < ROUNDS; ++j) {
                 const int k = k0 + 32 * j + lane;
-                active[j] = k < end && seen[window.offsets[k]] < window.n_bins;
-            }
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                const unsigned mask = __ballot_sync(FULL_WARP, active[j]);
-                if (active[j]) list[count + __popc(mask & ((1u << lane) - 1))] = k0 + 32 * j + lane;
+                const bool active = k < end && latency[j] < window.n_bins;
+                const unsigned mask = __ballot_sync(FULL_WARP, active);
+                if (active) list[count + __popc(mask & ((1u << lane) - 1))] = k;
                 count += __popc(mask);
             }
         }

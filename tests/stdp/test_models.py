@@ -168,6 +168,15 @@ class TablesTest(unittest.TestCase):
             self.assertEqual(found[n, f, y, x], min(main[n, f, y, x], below[n, :, y + 1, x + 1].min()))
 
 
+    def test_branches_stand_side_by_side_and_centred(self):
+        model = models.MODELS["inception2024"].build(6, tables.Maker(10, "cpu"))
+        outputs = [np.full((2, 3, n, n), latency, dtype=np.uint8) for n, latency in ((7, 1), (5, 2), (3, 3))]
+        found = model.stages[-1].merge(outputs, None)
+        expected = np.full((2, 9, 7, 7), 15)
+        expected[:, :3], expected[:, 3:6, 1:6, 1:6], expected[:, 6:, 2:5, 2:5] = 1, 2, 3
+        np.testing.assert_array_equal(found, expected)
+
+
 class CommandLineTest(unittest.TestCase):
     def error_of(self, *arguments):
         text = io.StringIO()
