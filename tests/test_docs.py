@@ -53,6 +53,11 @@ class Docs(unittest.TestCase):
         self.assertGreater(names["history"].best_accuracy.mean(), 0.8)
         self.assertIn("'bounded'", printed)
 
+    def test_timestep(self):
+        _, names = self.run_page("timestep.md")
+        self.assertEqual(names["network"].layers[1].spike_counts.shape, (8, 40))
+        self.assertEqual(names["errors"].shape, (8, 3))
+
     def test_links(self):
         """Every relative link of the pages leads to a file of the repository."""
         for page in DOCS.glob("*.md"):
