@@ -68,7 +68,8 @@ def summarise(trainer, task, result, arguments, environment, seconds):
         "confusion": result["confusion"],
         "encoding_seconds": task.seconds,
         "microseconds_per_image": {**microseconds, "decision": float(np.median(per_image))},
-        "total_seconds": seconds,
+        "epochs_seconds": sum(row["train_seconds"] + row.get("evaluation_seconds", 0) for row in trainer.layer_history + trainer.history),
+        "total_seconds": seconds,  # of this process; a resumed run spent epochs_seconds in its epochs, all starts together
         "curve": curve,
     }
 
