@@ -15,7 +15,7 @@ import numpy as np
 
 from bats.stdp.history import WALL_TIMES
 from tests.devices import Cpu, Cuda
-from tests.stdp.experiment import models, options, results_table, tables, task, train
+from tests.stdp.experiment import models, options, report, results_table, tables, task, train
 
 WEIGHTS = {  # as published; resnet2024 without the 37 500 weights of its skip, which are never read (see its module)
     "mozafari2018": 1_322_000, "deep2024": 1_632_500, "deepr2024": 1_632_500, "deepr2024_2": 1_632_500,
@@ -207,6 +207,11 @@ class CommandLineTest(unittest.TestCase):
             self.assertIn("expected 3 numbers for mozafari2018 (conv1, conv2, decision), received 2: 1 1", said)
             with mock.patch.dict(sys.modules, {"tensorboardX": None}):
                 self.assertIn('pip install "bats[tensorboard]"', self.error_of("--tensorboard", "--validation", 0.5, *data))
+
+    def test_the_recorded_command_has_no_paths(self):
+        given = ["--model", "deep2024", "--data", "/a", "--epochs", "1", "2", "--out", "/b", "--features", "--summary", "/c"]
+        expected = "python experiments/stdp/train.py --model deep2024 --epochs 1 2 --features"
+        self.assertEqual(report.portable_command(given), expected)
 
     def test_decay_and_epochs_by_default(self):
         found = options.parse("", ["--model", "deep2024", "--decay", "0.5", "10"])
