@@ -31,6 +31,12 @@ def warm_up_timestep(dtype):
     _announced(_run_timestep, dtype, f"CPU operations in time steps for {dtype}")
 
 
+@functools.cache
+def warm_up_stdp():
+    """The same for the layers of bats.stdp."""
+    _announced(_run_stdp, "float32", "CPU operations of STDP layers")
+
+
 def _announced(run, dtype, what):
     start = time.perf_counter()
     notice = threading.Timer(PATIENCE, _say, [f"bats: compiling the {what} (once; cached on disk) ..."])
@@ -144,3 +150,12 @@ def _run_timestep(dtype):
     loss, labels = np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int32)
     ops.softmax_cross_entropy(logits, counts, labels, loss, logits.copy())
     ops.predict("largest", logits, counts, labels)
+
+
+def _run_stdp(dtype):
+    from bats.stdp import online, ops
+    from bats.stdp.rule import Rule
+
+    images, weights = np.zeros((1, 1, 1, 1), dtype=np.uint8), np.ones((1, 1, 1, 1), dtype=dtype)
+    online.learn(images, np.zeros(1, dtype=np.int32), None, weights, Rule(0.5), np.zeros((2, 2), dtype=dtype), 0)
+    ops.convolve(images, weights, 0.5)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bats.cpu.warm_up import warm_up_stdp
 from bats.device import array_module, resolve, to_numpy
 from bats.stdp import online, ops
 
@@ -18,6 +19,8 @@ class OnlineLayer:
         shape = (n_inputs, n_features, *kernel)
         if len(shape) != 4 or min(shape) < 1:
             raise ValueError(f"n_inputs, n_features, kernel: expected positive numbers, received {n_inputs}, {n_features}, {kernel}")
+        if self.device == "cpu":
+            warm_up_stdp()
         self.rule = rule
         self.pairs = np.array(rates, dtype=np.float32)
         self.counter = 0

@@ -49,7 +49,7 @@ def inhibit(latencies, potentials, n_bins=15):
     n, n_features, height, width = latencies.shape
     arguments = latencies, potentials, *_ints(n_features, height * width, n_bins), fired, values
     if is_cupy(latencies):
-        kernels.kernel("stdp/steps", "inhibit", np.float32)(((height * width + 127) // 128, n), (128,), arguments)
+        kernels.kernel("stdp/steps", "inhibit", np.float32)((n, (height * width + 127) // 128), (128,), arguments)
     else:
         stdp_ops.inhibit_maps(latencies, potentials, n_bins, fired, values)
     return fired, values

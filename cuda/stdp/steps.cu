@@ -7,9 +7,9 @@ template <typename real>
 __global__ void inhibit(
     const byte* latencies, const real* potentials, int n_features, int n_places, int n_bins, byte* out_latencies, real* out_potentials
 ) {
-    const int p = blockIdx.x * blockDim.x + threadIdx.x;
+    const int p = blockIdx.y * blockDim.x + threadIdx.x;
     if (p >= n_places) return;
-    const size_t base = (size_t)blockIdx.y * n_features * n_places + p;
+    const size_t base = (size_t)blockIdx.x * n_features * n_places + p;
     winner_key best = 0;
     for (int f = 0; f < n_features; ++f) {
         const size_t at = base + (size_t)f * n_places;

@@ -79,6 +79,9 @@ class Checks:
         for image, mine in zip(values, found, strict=True):
             np.testing.assert_array_equal(mine, reference.rank_latencies(image, N_BINS))
         self.assertEqual(stdp.rank_latencies(self.array(values[:0]), 3).shape, (0, 3, 5, 7))
+        large = rng.integers(0, 50, (2, 2, 101, 103)).astype(np.float32)  # does not fit into shared memory
+        for image, mine in zip(large, to_numpy(stdp.rank_latencies(self.array(large), 15)), strict=True):
+            np.testing.assert_array_equal(mine, reference.rank_latencies(image, 15))
 
     def test_filters_and_normalization_against_oracle(self):
         rng = np.random.default_rng(2)

@@ -1,6 +1,7 @@
 """Layer-by-layer training over many images: the same winners and weights as the oracle, bit by bit."""
 
 import unittest
+from unittest import mock
 
 import numpy as np
 
@@ -85,6 +86,18 @@ class Checks(Training):
         layer = stdp.DecisionLayer(2, 3, 2, 4, n_bins=N_BINS, seed=1, device=self.device)
         layer.rule = Rule(5.0, N_BINS, bounds=(0.2, 0.8), stabilizer=False, per_class=2)
         self.follow(layer, inputs, labels[:40])
+
+    def test_layers_that_do_not_fit_into_shared_memory(self):
+        """As on a GPU of four processors with little of it: lists, or lists and weights, in global memory (CUDA only)."""
+        images, _ = self.images()
+        inputs = self.array(images[:40])
+        only_lists, both = (True, False), (False, False)
+        for threshold, limit, inside in ((4, 1500, only_lists), (4, 1200, both), (None, 4400, only_lists), (None, 4000, both)):
+            plan = online_cuda.plan(5, 18, 30, N_BINS, threshold is not None, 3, 4, limit)
+            self.assertEqual((plan.weights_inside, plan.lists_inside), inside)
+            layer = stdp.STDPConvolution(2, 5, 3, threshold, n_bins=N_BINS, winners=3, radius=1, seed=1, device=self.device)
+            with mock.patch.object(online_cuda, "_device", return_value=(4, limit)):
+                self.follow(layer, inputs)
 
     def test_rates_adapt_after_each_batch(self):
         images, labels = self.images()
