@@ -4,6 +4,7 @@ import numpy as np
 
 from bats.device import to_numpy
 
+RULES = ("most_spikes", "first_spike")  # the read-outs that answer by spikes, and so at some time
 _CELLS = 8_000_000  # counts held at once
 
 
@@ -16,7 +17,7 @@ def decisions(rule, times, counts):
     As losses.predict: the most spikes win, ties go to the neuron that spiked first, then to the lower index; a prediction counts
     all spikes of its time. Raises ValueError for another rule.
     """
-    if rule not in ("most_spikes", "first_spike"):
+    if rule not in RULES:
         raise ValueError(f"rule: expected most_spikes or first_spike, received {rule!r}")
     batch, n_neurons, n_slots = times.shape
     emitted = np.arange(n_slots) < counts[:, :, None]

@@ -7,7 +7,7 @@ import numpy as np
 
 from bats.evaluation import plots
 from bats.evaluation.classification import classification_figures
-from bats.evaluation.latency import LatencyCurve
+from bats.evaluation.latency import RULES, LatencyCurve
 from bats.evaluation.sparsity import Sparsity
 from bats.training.atomic import write_text
 
@@ -18,7 +18,7 @@ class Evaluation:
     """Gathers the spikes of a network's layers with weights, and its answers, batch by batch.
 
     network, loss: whose read-out judges it; labels [n] of the source in its order; class_names; max_simulation in seconds: the
-    latency curve has 101 times from 0 to there.
+    latency curve has 101 times from 0 to there. A read-out of membranes (bats.timestep) has no spikes and no latency.
 
     Call observe() after every batch of Step.evaluate_next over the whole source in order, then write().
     """
@@ -26,23 +26,26 @@ class Evaluation:
     def __init__(self, network, loss, labels, class_names, max_simulation):
         self.network, self.labels, self.class_names = network, np.asarray(labels), [str(name) for name in class_names]
         self.sparsity = Sparsity()
-        self.latency = LatencyCurve(loss.rule, np.linspace(0, max_simulation, N_TIMES))
+        self.latency = LatencyCurve(loss.rule, np.linspace(0, max_simulation, N_TIMES)) if loss.rule in RULES else None
         self._at = 0
 
     def observe(self):
         """Takes in the batch that the network has just simulated."""
         for layer in self.network.trainable_layers:
             times, counts = layer.spike_trains
-            self.sparsity.add(layer.name, counts)
+            if layer.spiking:
+                self.sparsity.add(layer.name, counts)
         part = slice(self._at, self._at + len(counts))
-        self.latency.add(times, counts, self.labels[part])
+        if self.latency is not None:
+            self.latency.add(times, counts, self.labels[part])
         self._at = part.stop
 
     def write(self, folder, predictions, title):
-        """per_class.csv, sparsity.csv, spikes_per_neuron.csv, latency.csv, sparsity.png, latency.png in `folder`.
+        """per_class.csv, sparsity.csv, spikes_per_neuron.csv, sparsity.png, and where there is a latency latency.csv and
+        latency.png in `folder`.
 
         predictions [n], -1 for silent samples. Returns the figures: those of classification_figures() without per_class,
-        sparsity {layer: figures}, median_decision_seconds (None if every sample is silent).
+        sparsity {layer: figures}, median_decision_seconds (None if every sample is silent, or without latency).
         """
         figures = classification_figures(self.labels, predictions, len(self.class_names))
         per_class = figures.pop("per_class")
@@ -54,16 +57,20 @@ class Evaluation:
         _table(folder / "sparsity.csv", ("layer", *columns), ((name, *row.values()) for name, row in layers.items()))
         neurons = ((name, n, value) for name in layers for n, value in enumerate(self.sparsity.per_neuron(name)))
         _table(folder / "spikes_per_neuron.csv", ("layer", "neuron", "spikes_per_sample"), neurons)
+        plots.sparsity(self.sparsity, title, folder / "sparsity.png")
+        figures["sparsity"] = layers
+        figures["median_decision_seconds"] = None if self.latency is None else self._write_latency(folder, title)
+        return figures
+
+    def _write_latency(self, folder, title):
+        """Returns the median time of the decision, None if every sample is silent."""
         curve = self.latency
         rows = zip(curve.times, curve.accuracy, curve.answered, strict=True)
         _table(folder / "latency.csv", ("time_seconds", "accuracy", "answered"), rows)
-        plots.sparsity(self.sparsity, title, folder / "sparsity.png")
         plots.latency(curve, title, folder / "latency.png")
         final = curve.decision_times
         spoke = final[np.isfinite(final)]
-        figures["sparsity"] = layers
-        figures["median_decision_seconds"] = float(np.median(spoke)) if spoke.size else None
-        return figures
+        return float(np.median(spoke)) if spoke.size else None
 
 
 def _table(path, header, rows):

@@ -11,6 +11,7 @@ class Layer:
     """A group of neurons. Subclasses set `max_n_spike`, the spikes that a neuron's train holds.
 
     trainable: whether the layer has weights that an optimizer changes.
+    spiking: whether its neurons spike; a read-out of membranes does not.
     stepped: whether it works on waves in time steps (bats.timestep) instead of events; a network is one or the other.
     instead_last: what a network expects as its last layer if it cannot be this one, else None.
     neurons_shape: (X, Y, channels) of the layers whose neurons lie on a grid, else None; index (ix * Y + iy) * channels + ic.
@@ -18,6 +19,7 @@ class Layer:
 
     trainable = False
     stepped = False
+    spiking = True
     instead_last = None
     weights = None
     neurons_shape = None

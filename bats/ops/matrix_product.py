@@ -33,11 +33,11 @@ def _has_tensor_cores():
     return int(array_module("cuda").cuda.Device().compute_capability) >= 80
 
 
-def _shared_bytes(transpose_a, transpose_b, exact_a):
+def _shared_bytes(transpose_a, transpose_b, exact_a, parts_b):
     """Shared memory of split_product.cu: padded bfloat16 tiles of each part; two sets of them where A has one part."""
     terms_last, sides_last = _TILE * (32 + 8), 32 * (_TILE + 8)
-    parts_a = 1 if exact_a and not transpose_b else 3
-    numbers = parts_a * (sides_last if transpose_a else terms_last) + 3 * (terms_last if transpose_b else sides_last)
+    parts_a = 1 if exact_a and not transpose_b else parts_b
+    numbers = parts_a * (sides_last if transpose_a else terms_last) + parts_b * (terms_last if transpose_b else sides_last)
     return 2 * numbers * (2 if parts_a == 1 else 1)
 
 
@@ -53,10 +53,12 @@ def product_scratch(xp, m, n, k, dtype):
     return None if xp is np or parts == 1 else xp.empty((parts, m, n), dtype=dtype)
 
 
-def matrix_product(a, b, out, *, transpose_a=False, transpose_b=False, scale=1.0, add=False, exact_a=False, scratch=None):
+def matrix_product(a, b, out, *, transpose_a=False, transpose_b=False, scale=1.0, add=False, exact_a=False, tf32=False,
+                   scratch=None):  # fmt: skip
     """out [M, N] = scale A B, or out += scale A B with add; A = a [M, K] or a^T of [K, M], B = b [K, N] or b^T of [N, K].
 
-    exact_a: all numbers in a are integers from 0 to 256; scratch: from product_scratch, for a product with many terms (not
+    exact_a: all numbers in a are integers from 0 to 256; tf32: 16 bits of each number are enough (it takes effect where tensor
+    cores multiply float32 numbers, in less time); scratch: from product_scratch, for a product with many terms (not
     with add). Sums run in a fixed order.
     """
     expect("a", a, (None, None), a.dtype)
@@ -83,19 +85,19 @@ def matrix_product(a, b, out, *, transpose_a=False, transpose_b=False, scale=1.0
     # each part takes a multiple of 32 terms, the tiles of the kernels; the last ones may be left with fewer, or none
     length = whole(32 * blocks(blocks(k, parts), 32))
     scaled = real(scale) if parts == 1 else real(1)
-    _run(a, b, target, layout, sizes, length, parts, scaled, add, exact_a)
+    _run(a, b, target, layout, sizes, length, parts, scaled, add, exact_a, tf32)
     if parts > 1:
         kernels.kernel("timestep/matrix_product", "add_parts", a.dtype)(
             (blocks(out.size, 256),), (256,), (target, whole(parts), np.int64(out.size), real(scale), out)
         )
 
 
-def _run(a, b, target, layout, sizes, length, parts, scale, add, exact_a):
+def _run(a, b, target, layout, sizes, length, parts, scale, add, exact_a, tf32):
     m, n, _ = sizes
     name = _SPLIT.get((int(layout[0]), int(layout[1]), bool(exact_a))) if a.dtype == np.float32 and _has_tensor_cores() else None
     if name is not None:
-        kernel = kernels.kernel("timestep/split_product", name, a.dtype)
-        shared = _shared_bytes(*layout, exact_a)
+        kernel = kernels.kernel("timestep/split_product", name + ("_short" if tf32 else ""), a.dtype)
+        shared = _shared_bytes(*layout, exact_a, 2 if tf32 else 3)
         if kernel.max_dynamic_shared_size_bytes < shared:
             kernel.max_dynamic_shared_size_bytes = shared
         grid = blocks(n, _TILE), blocks(m, _TILE), parts

@@ -19,15 +19,14 @@ class SteppedLayer(WeightedLayer):
     """
 
     stepped = True
-    spiking = True
 
-    def __init__(self, previous_layer, n_neurons, tau, dt, bias, weight_initializer, learned_filter, name):
+    def __init__(self, previous_layer, n_neurons, tau, dt, bias, weight_initializer, learned_filter, tf32, name):
         super().__init__(previous_layer, n_neurons, name)
         self.tau, self.dt = positive("tau", tau), positive("dt", dt)
         if bias is not None and (not isinstance(bias, (int, float)) or isinstance(bias, bool) or not math.isfinite(bias)):
             raise TypeError(f"bias: expected a finite number or None, received {bias!r}")
         self._first_bias = bias
-        self.learned_filter = bool(learned_filter)
+        self.learned_filter, self.tf32 = bool(learned_filter), bool(tf32)
         self._initializer = weight_initializer or initializers.fan_in_uniform()
         self._bias = self._filter = None
         self._space = None  # workspace for the largest batch so far
@@ -145,7 +144,7 @@ class SteppedLayer(WeightedLayer):
     def _load_currents(self, waves):
         """The currents, or with a learned filter what it makes of them, into the membrane; returns the bias not yet added."""
         currents = self._now("currents" if self.learned_filter else "membrane")
-        ops.matrix_product(waves.rows, self._weights, _rows(currents), exact_a=waves.small_integers)
+        ops.matrix_product(waves.rows, self._weights, _rows(currents), exact_a=waves.small_integers, tf32=self.tf32)
         if not self.learned_filter:
             return self._bias
         ops.temporal_filter(currents, self._bias, self._filter, self.membrane)
@@ -164,10 +163,10 @@ class SteppedLayer(WeightedLayer):
             ops.bias_gradient(errors, self._now("sums"), self._further["bias"], 1 / batch)
         ops.matrix_product(
             waves.rows, _rows(errors), self.gradient, transpose_a=True, scale=1 / batch, exact_a=waves.small_integers,
-            scratch=self._product_scratch,
+            tf32=self.tf32, scratch=self._product_scratch,
         )  # fmt: skip
         if earlier_errors is not None:
-            ops.matrix_product(_rows(errors), self._weights, _rows(earlier_errors), transpose_b=True, add=add)
+            ops.matrix_product(_rows(errors), self._weights, _rows(earlier_errors), transpose_b=True, add=add, tf32=self.tf32)
 
     # ------------------------------------------------------------------------------------------------------------------
     def counters(self):

@@ -17,8 +17,8 @@ class MembraneReadout(SteppedLayer):
     max_n_spike = 1  # one number per neuron is what a loss reads
 
     def __init__(self, previous_layer=None, n_neurons=None, tau=0.020, dt=0.001, *, bias=0.0, weight_initializer=None,
-                 learned_filter=False, name=""):  # fmt: skip
-        super().__init__(previous_layer, n_neurons, tau, dt, bias, weight_initializer, learned_filter, name)
+                 learned_filter=False, tf32=False, name=""):  # fmt: skip
+        super().__init__(previous_layer, n_neurons, tau, dt, bias, weight_initializer, learned_filter, tf32, name)
 
     def allocate(self, batch):
         super().allocate(batch)

@@ -8,7 +8,7 @@ import numpy as np
 _LAYER_FIELDS = ("n_neurons", "neurons_shape", "filters_shape", "n_steps")
 _NEURON_FIELDS = (  # of layers with weights
     *("tau_s", "theta", "delta_theta", "max_n_spike", "slope_floor"),
-    *("tau", "dt", "threshold", "resets", "skip", "surrogate", "learned_filter", "has_bias"),
+    *("tau", "dt", "threshold", "resets", "skip", "surrogate", "learned_filter", "has_bias", "tf32"),
 )
 
 

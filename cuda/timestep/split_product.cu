@@ -3,6 +3,7 @@
 // A float32 number is the sum of three bfloat16 numbers (8 bits each), exactly; products of bfloat16 numbers are exact in
 // float32. Spikes and small counts are one bfloat16 number as they are: A B is then three products. Otherwise both are split
 // and six products are kept; the other three lie below float32's rounding.
+// With `_short` in its name a kernel leaves the last part out: 16 bits of each number, where TF32 keeps 11.
 // Tensor cores cut off the bits that do not fit their sum, always downwards. So they only ever sum 32 terms, the small parts
 // first; these sums are added in float32 with rounding.
 // A block computes 128 x 128 results with 8 warps of 64 x 32. While the warps multiply one tile of 32 terms, the next one is on
@@ -120,12 +121,12 @@ struct Tile {
 // A [M, K], or a holds its transpose [K, M]; B [K, N], or b holds its transpose [N, K]; out [parts, M, N].
 // blocks (ceil(N / 128), ceil(M / 128), parts): neighbours share the rows of A in the cache. 256 threads.
 // Part p sums the terms p * length ... (p + 1) * length - 1; length is a multiple of 32.
-template <int parts_a, bool transpose_a, bool transpose_b>
+template <int parts_a, int parts_b, bool transpose_a, bool transpose_b>
 __device__ __forceinline__ void split_product(const float* a, const float* b, int m, int n, int k, int length, float scale, int add,
                                               float* out) {
     using TileA = Tile<!transpose_a, parts_a>;
-    using TileB = Tile<transpose_b, 3>;
-    constexpr int BUFFERS = parts_a == 1 ? 2 : 1, BUFFER = parts_a * TileA::SIZE + 3 * TileB::SIZE;
+    using TileB = Tile<transpose_b, parts_b>;
+    constexpr int BUFFERS = parts_a == 1 ? 2 : 1, BUFFER = parts_a * TileA::SIZE + parts_b * TileB::SIZE;
     extern __shared__ float4 shared_memory[];
     unsigned short* shared = reinterpret_cast<unsigned short*>(shared_memory);
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
@@ -156,7 +157,7 @@ __device__ __forceinline__ void split_product(const float* a, const float* b, in
         if (working) {
             float few[4][4][4] = {};  // sums of these 32 terms
 #pragma unroll
-            for (int order = 2; order >= 0; --order) {  // small parts first: a + b = 2, 1, 0
+            for (int order = parts_b - 1; order >= 0; --order) {  // small parts first: a + b = 2, 1, 0
 #pragma unroll
                 for (int part_a = 0; part_a < parts_a; ++part_a) {
                     const int part_b = order - part_a;
@@ -214,30 +215,70 @@ __device__ __forceinline__ void split_product(const float* a, const float* b, in
 
 // A B.
 template <typename real>
-__global__ void __launch_bounds__(256) exact_product(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
-    if constexpr (sizeof(real) == 4) split_product<1, false, false>(a, b, m, n, k, length, scale, add, out);
+__global__ void __launch_bounds__(256) exact_product(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                     int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 3, false, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A B.
 template <typename real>
-__global__ void __launch_bounds__(256) product(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
-    if constexpr (sizeof(real) == 4) split_product<3, false, false>(a, b, m, n, k, length, scale, add, out);
+__global__ void __launch_bounds__(256) product(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                               int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<3, 3, false, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A^T B.
 template <typename real>
-__global__ void __launch_bounds__(256) exact_product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
-    if constexpr (sizeof(real) == 4) split_product<1, true, false>(a, b, m, n, k, length, scale, add, out);
+__global__ void __launch_bounds__(256) exact_product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                        int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 3, true, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A^T B.
 template <typename real>
-__global__ void __launch_bounds__(256) product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
-    if constexpr (sizeof(real) == 4) split_product<3, true, false>(a, b, m, n, k, length, scale, add, out);
+__global__ void __launch_bounds__(256) product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                  int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<3, 3, true, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A B^T.
 template <typename real>
-__global__ void __launch_bounds__(256) product_tb(const real* a, const real* b, int m, int n, int k, int length, real scale, int add, real* out) {
-    if constexpr (sizeof(real) == 4) split_product<3, false, true>(a, b, m, n, k, length, scale, add, out);
+__global__ void __launch_bounds__(256) product_tb(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                  int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<3, 3, false, true>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A B.
+template <typename real>
+__global__ void __launch_bounds__(256) exact_product_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                           int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 2, false, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A B.
+template <typename real>
+__global__ void __launch_bounds__(256) product_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                     int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<2, 2, false, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A^T B.
+template <typename real>
+__global__ void __launch_bounds__(256) exact_product_ta_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                              int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 2, true, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A^T B.
+template <typename real>
+__global__ void __launch_bounds__(256) product_ta_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                        int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<2, 2, true, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A B^T.
+template <typename real>
+__global__ void __launch_bounds__(256) product_tb_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+                                                        int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<2, 2, false, true>(a, b, m, n, k, length, scale, add, out);
 }

@@ -13,10 +13,11 @@ import numpy as np
 import bats
 from bats import timestep
 from bats.device import to_numpy
+from bats.evaluation.report import Evaluation
 from bats.step import Step
 from bats.timestep import FastLIFLayer, FastSigmoid, MaxMembraneCrossEntropy, MembraneReadout, StandardLIFLayer, SteppedInputLayer, Waves
 from bats.training import Trainer
-from bats.training.evaluation import copy_weights, network_weights, sample_spikes
+from bats.training.evaluation import copy_weights, evaluate_readout, network_weights, sample_spikes
 from bats.training.history import WALL_TIMES
 from tests.devices import Cpu, Cuda
 from tests.timestep.waves_source import two_classes
@@ -191,6 +192,17 @@ class Checks:
         self.assertEqual(to_numpy(loss.predict(logits)).tolist(), [1, 0, -1, 1])
         value, errors = loss.compute_loss_and_errors(self.array([[1000.0, 0.0]], np.float32), np.array([1]))
         self.assertEqual((to_numpy(value).tolist(), to_numpy(errors).tolist()), ([1000.0], [[1.0, -1.0]]))
+
+    def test_evaluation_report(self):
+        """Sparsity of the layers that spike; no latency, as the answer is no spike."""
+        network, source, loss, folder = self.network(), two_classes(30), MaxMembraneCrossEntropy(), self.folder()
+        evaluation = Evaluation(network, loss, source.labels, ["left", "right"], 0.015)
+        metrics = evaluate_readout(network, loss, source, 16, 0.015, evaluation.observe)
+        figures = evaluation.write(folder, metrics["predictions"], "title")
+        self.assertEqual(list(figures["sparsity"]), ["first", "second"])
+        self.assertIsNone(figures["median_decision_seconds"])
+        names = sorted(path.name for path in folder.iterdir())
+        self.assertEqual(names, ["per_class.csv", "sparsity.csv", "sparsity.png", "spikes_per_neuron.csv"])
 
     # ------------------------------------------------------------------------------------------------------------------
     def test_training_learns_and_a_captured_step_is_the_plain_one(self):

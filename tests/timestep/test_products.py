@@ -70,6 +70,18 @@ class Checks:
             np.testing.assert_array_equal(self.run_product(np.eye(50), b, layout, np.float32, exact_a=True), b)
             np.testing.assert_array_equal(self.run_product(np.eye(50), b, layout, np.float32), b)
 
+    def test_tf32(self):
+        """16 bits of each number, and on the CPU and in float64 all of them."""
+        rng = np.random.default_rng(4)
+        a, b = rng.normal(size=(70, 90)), rng.normal(size=(90, 50))
+        counts = rng.integers(0, 3, (70, 90)).astype(float)
+        for layout in LAYOUTS:
+            for left, exact in ((a, False), (counts, True)):
+                bound = np.abs(left) @ np.abs(b)
+                for dtype, limit in ((np.float32, 2.0**-14), (np.float64, 1e-14)):
+                    error = np.abs(self.run_product(left, b, layout, dtype, exact_a=exact, tf32=True) - left @ b)
+                    self.assertLess((error / bound).max(), limit)
+
     def test_same_bits(self):
         rng = np.random.default_rng(3)
         a, b = rng.normal(size=(60, 9000)), rng.normal(size=(9000, 70))
