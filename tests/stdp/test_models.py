@@ -221,7 +221,8 @@ class CommandLineTest(unittest.TestCase):
 class ResultsTableTest(unittest.TestCase):
     def test_row_and_marks(self):
         summary = {
-            "model": "m", "dataset": {"name": "mnist"}, "weights": 1234567, "epochs": [2, 4, 9], "selected_epoch": 7, "device": "cuda",
+            "model": "m", "dataset": {"name": "mnist"}, "images": {"train": 55000}, "weights": 1234567, "epochs": [2, 4, 9],
+            "selected_epoch": 7, "device": "cuda",
             "test": {"accuracy": 0.9512, "silent": 0.001, "macro_f1": 0.9501, "macro_roc_auc_relative": None}, "total_seconds": 42.4,
             "microseconds_per_image": {"decision": 8.04},
         }  # fmt: skip
@@ -231,7 +232,8 @@ class ResultsTableTest(unittest.TestCase):
             (folder / "stdp_speed_cuda.json").write_text("{}")
             rows = results_table.table(results_table.read_summaries(folder))
             self.assertEqual(len(rows.splitlines()), 3)
-            self.assertIn("| m | mnist | 1 234 567 | 2 + 4 + 9, kept 7 | 95.12 % | 0.10 % | 0.950 | - | 8.0 µs | 42 s | cuda |", rows)
+            row = "| m | mnist, 55 000 | 1 234 567 | 2 + 4 + 9, kept 7 | 95.12 % | 0.10 % | 0.950 | - | 8.0 µs | 42 s | cuda |"
+            self.assertIn(row, rows)
             text = results_table.replace_table(f"a\n{results_table.START}\nold\n{results_table.END}\nb", rows)
             self.assertEqual(text.count("old"), 0)
             self.assertTrue(text.startswith("a\n") and text.endswith("\nb"))
