@@ -1,5 +1,6 @@
 """What a finished run leaves in its folder: figures, curves, confusion matrix, features and activation maps."""
 
+import shlex
 import time
 
 import numpy as np
@@ -43,6 +44,17 @@ def evaluate(trainer, task, folder):
     return {**result, "decision_seconds": seconds}
 
 
+def portable_command(options):
+    """The command of a run as it can be given on another machine: without --data, --out, --summary, --resume and their paths."""
+    kept, skip = [], False
+    for option in options:
+        names_a_path = option in ("--data", "--out", "--summary", "--resume")
+        if not (skip or names_a_path):
+            kept.append(option)
+        skip = names_a_path
+    return shlex.join(["python", "experiments/stdp/train.py", *kept])
+
+
 def summarise(trainer, task, result, arguments, environment, seconds):
     """The figures of a run as values that JSON knows."""
     curve = [{key: value for key, value in row.items() if key not in WALL_TIMES} for row in trainer.history]
@@ -56,7 +68,9 @@ def summarise(trainer, task, result, arguments, environment, seconds):
         "dataset": task.data.describe(),
         "images": {name: len(part) for name, part in trainer.parts.items()},
         "device": environment["device_used"],
-        "environment": environment,
+        "command": portable_command(environment["command_line"][2:]),
+        "started": environment["started"],
+        "machine": environment["device"],
         "seed": arguments.seed,
         "epochs": arguments.epochs,
         "decision_epochs_run": len(trainer.history),
@@ -68,7 +82,8 @@ def summarise(trainer, task, result, arguments, environment, seconds):
         "confusion": result["confusion"],
         "encoding_seconds": task.seconds,
         "microseconds_per_image": {**microseconds, "decision": float(np.median(per_image))},
-        "total_seconds": seconds,
+        "epochs_seconds": sum(row["train_seconds"] + row.get("evaluation_seconds", 0) for row in trainer.layer_history + trainer.history),
+        "total_seconds": seconds,  # of this process; a resumed run spent epochs_seconds in its epochs, all starts together
         "curve": curve,
     }
 

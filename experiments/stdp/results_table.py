@@ -12,7 +12,7 @@ from bats.training.atomic import write_text
 ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- results: results_table.py -->", "<!-- end of results -->"
 COLUMNS = (
-    "model | data | weights | epochs | test accuracy | silent | macro F1 | ROC AUC | decision, per image | whole run | device"
+    "model | data, trained on | weights | epochs | test accuracy | silent | macro F1 | ROC AUC | decision, per image | whole run | device"
 )
 
 
@@ -34,7 +34,7 @@ def table(summaries):
     for summary in summaries:
         test, area = summary["test"], summary["test"]["macro_roc_auc_relative"]
         cells = (
-            summary["model"], summary["dataset"]["name"], f"{summary['weights']:,}".replace(",", " "),
+            summary["model"], f"{summary['dataset']['name']}, {_spaced(summary['images']['train'])}", _spaced(summary["weights"]),
             f"{' + '.join(map(str, summary['epochs']))}, kept {summary['selected_epoch']}",
             f"{100 * test['accuracy']:.2f} %", f"{100 * test['silent']:.2f} %", f"{test['macro_f1']:.3f}",
             "-" if area is None else f"{area:.4f}", f"{summary['microseconds_per_image']['decision']:.1f} µs",
@@ -42,6 +42,10 @@ def table(summaries):
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _spaced(number):
+    return f"{number:,}".replace(",", " ")
 
 
 def replace_table(text, rows):

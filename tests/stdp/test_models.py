@@ -15,7 +15,7 @@ import numpy as np
 
 from bats.stdp.history import WALL_TIMES
 from tests.devices import Cpu, Cuda
-from tests.stdp.experiment import models, options, results_table, tables, task, train
+from tests.stdp.experiment import models, options, report, results_table, tables, task, train
 
 WEIGHTS = {  # as published; resnet2024 without the 37 500 weights of its skip, which are never read (see its module)
     "mozafari2018": 1_322_000, "deep2024": 1_632_500, "deepr2024": 1_632_500, "deepr2024_2": 1_632_500,
@@ -208,6 +208,11 @@ class CommandLineTest(unittest.TestCase):
             with mock.patch.dict(sys.modules, {"tensorboardX": None}):
                 self.assertIn('pip install "bats[tensorboard]"', self.error_of("--tensorboard", "--validation", 0.5, *data))
 
+    def test_the_recorded_command_has_no_paths(self):
+        given = ["--model", "deep2024", "--data", "/a", "--epochs", "1", "2", "--out", "/b", "--features", "--summary", "/c"]
+        expected = "python experiments/stdp/train.py --model deep2024 --epochs 1 2 --features"
+        self.assertEqual(report.portable_command(given), expected)
+
     def test_decay_and_epochs_by_default(self):
         found = options.parse("", ["--model", "deep2024", "--decay", "0.5", "10"])
         self.assertEqual((found.decay, found.epochs), ([0.5, 10], [2, 4, 4, 30]))
@@ -216,7 +221,8 @@ class CommandLineTest(unittest.TestCase):
 class ResultsTableTest(unittest.TestCase):
     def test_row_and_marks(self):
         summary = {
-            "model": "m", "dataset": {"name": "mnist"}, "weights": 1234567, "epochs": [2, 4, 9], "selected_epoch": 7, "device": "cuda",
+            "model": "m", "dataset": {"name": "mnist"}, "images": {"train": 55000}, "weights": 1234567, "epochs": [2, 4, 9],
+            "selected_epoch": 7, "device": "cuda",
             "test": {"accuracy": 0.9512, "silent": 0.001, "macro_f1": 0.9501, "macro_roc_auc_relative": None}, "total_seconds": 42.4,
             "microseconds_per_image": {"decision": 8.04},
         }  # fmt: skip
@@ -226,7 +232,8 @@ class ResultsTableTest(unittest.TestCase):
             (folder / "stdp_speed_cuda.json").write_text("{}")
             rows = results_table.table(results_table.read_summaries(folder))
             self.assertEqual(len(rows.splitlines()), 3)
-            self.assertIn("| m | mnist | 1 234 567 | 2 + 4 + 9, kept 7 | 95.12 % | 0.10 % | 0.950 | - | 8.0 µs | 42 s | cuda |", rows)
+            row = "| m | mnist, 55 000 | 1 234 567 | 2 + 4 + 9, kept 7 | 95.12 % | 0.10 % | 0.950 | - | 8.0 µs | 42 s | cuda |"
+            self.assertIn(row, rows)
             text = results_table.replace_table(f"a\n{results_table.START}\nold\n{results_table.END}\nb", rows)
             self.assertEqual(text.count("old"), 0)
             self.assertTrue(text.startswith("a\n") and text.endswith("\nb"))
