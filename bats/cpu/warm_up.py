@@ -1,6 +1,6 @@
 """Compiles the CPU operations for a dtype ahead of the first step, and says so when that takes a while.
 
-Those of convolutional layers are compiled when the first such layer joins a network.
+Those of convolutional layers, and of layers in time steps, are compiled when the first such layer joins a network.
 """
 
 import functools
@@ -23,6 +23,12 @@ def warm_up(dtype):
 def warm_up_convolution(dtype):
     """The same for the operations of convolution and pooling."""
     _announced(_run_convolution, dtype, f"CPU operations of convolution for {dtype}")
+
+
+@functools.cache
+def warm_up_timestep(dtype):
+    """The same for the operations of bats.timestep."""
+    _announced(_run_timestep, dtype, f"CPU operations in time steps for {dtype}")
 
 
 def _announced(run, dtype, what):
@@ -111,3 +117,26 @@ def _run_convolution(dtype):
     pooling = pool((2, 2, 1))
     pooled = EventList.allocate(np, 1, 1, 4, dtype)
     ops.pool_events(events, pooling, pooled)
+
+
+def _run_timestep(dtype):
+    from bats import ops
+    from bats.timestep.surrogates import FastSigmoid
+
+    neuron = ops.SteppedNeuron.make(0.9, 1.0, True, FastSigmoid(1), dtype)
+    membrane, spikes, errors = (np.zeros((1, 2, 3), dtype=dtype) for _ in range(3))
+    counts, status, logits = np.zeros((1, 3), dtype=np.int32), np.zeros((1, 5), dtype=np.int64), np.zeros((1, 1, 3), dtype=dtype)
+    ops.lif_steps(membrane, None, neuron, None, spikes, counts, status)
+    ops.lif_steps_backward(errors, membrane, neuron)
+    ops.single_spike_steps(membrane, None, neuron, None, spikes, counts.copy(), counts, status)
+    ops.single_spike_backward(errors, membrane, counts, neuron)
+    ops.readout_steps(membrane, None, 0.9, logits, counts, status)
+    ops.readout_backward(logits, counts, 0.9, errors)
+    ops.bias_gradient(errors, logits[0], np.zeros(3, dtype=dtype), 1.0)
+    response = np.zeros(2, dtype=dtype)
+    ops.temporal_filter(membrane, None, response, spikes)
+    ops.temporal_filter_backward(errors, response, spikes)
+    ops.temporal_filter_gradient(errors, membrane, response, 1.0, np.zeros((1, 2), dtype=dtype))
+    loss, labels = np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int32)
+    ops.softmax_cross_entropy(logits, counts, labels, loss, logits.copy())
+    ops.predict("largest", logits, counts, labels)

@@ -72,20 +72,20 @@ class WeightedLayer(Layer):
 
     @weights.setter
     def weights(self, values):
-        self._take("weights", values, self.weight_shape, lambda: self._weights.T)
+        self._take("weights", values, lambda: self._weights.T)
 
-    def _take(self, what, values, shape, target):
-        """Checks values that a user gives for a parameter and copies them into the array target()."""
+    def _take(self, what, values, parameter):
+        """Checks values that a user gives for a parameter and copies them into it, the array parameter()."""
         if not self.attached:
             raise RuntimeError(f"layer {self.name!r}: expected it to be part of a Network before its {what} are set")
-        values = values if is_cupy(values) else np.asarray(values)
-        if values.shape != shape:
-            raise ValueError(f"{what} of layer {self.name!r}: expected shape {shape}, received {values.shape}")
+        values, target = values if is_cupy(values) else np.asarray(values), parameter()
+        if values.shape != target.shape:
+            raise ValueError(f"{what} of layer {self.name!r}: expected shape {target.shape}, received {values.shape}")
         if values.dtype.kind not in "fiu":
             raise TypeError(f"{what} of layer {self.name!r}: expected numbers, received dtype {values.dtype}")
         if is_cupy(values) and self.xp is np:
             values = values.get()
-        target()[...] = self.xp.asarray(values, dtype=self.dtype)
+        target[...] = self.xp.asarray(values, dtype=self.dtype)
 
 
 def grid_before(layer):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from bats import initializers, ops
+from bats.cpu.warm_up import warm_up_timestep
 from bats.device import to_numpy
 from bats.layers.base import WeightedLayer, positive
 
@@ -52,6 +53,8 @@ class SteppedLayer(WeightedLayer):
         self.n_steps = before.n_steps
         weights = initializers.initialize(self._initializer, self.weight_shape, generator, self.name)
         self.xp, self.dtype = xp, dtype
+        if xp is np:
+            warm_up_timestep(dtype)
         self._weights = xp.ascontiguousarray(xp.asarray(weights, dtype=dtype).T)
         self.gradient = xp.zeros_like(self._weights)
         self._further = {}
@@ -72,7 +75,7 @@ class SteppedLayer(WeightedLayer):
     def bias(self, values):
         if not self.has_bias:
             raise ValueError(f"layer {self.name!r}: expected a layer with a bias, it was made with bias=None")
-        self._take("bias", values, (self.n_neurons,), lambda: self._bias)
+        self._take("bias", values, lambda: self._bias)
 
     @property
     def filter(self):
@@ -83,7 +86,7 @@ class SteppedLayer(WeightedLayer):
     def filter(self, values):
         if not self.learned_filter:
             raise ValueError(f"layer {self.name!r}: expected a layer with a learned filter, it was made with learned_filter=False")
-        self._take("filter", values, (self.n_steps,), lambda: self._filter)
+        self._take("filter", values, lambda: self._filter)
 
     @property
     def parameters(self):
