@@ -26,6 +26,7 @@ from bats.ops.presynaptic_errors import presynaptic_errors, wants_later_sums
 from bats.ops.recurrent_errors import recurrent_errors
 from bats.ops.sort_events import scratch_for as sort_scratch
 from bats.ops.sort_events import sort_events
+from bats.ops.spike_rates import raise_silent, spike_rate_errors, spike_rates
 from bats.ops.spike_times import scratch_for as forward_scratch
 from bats.ops.spike_times import spike_times
 from bats.ops.stepped_neurons import (
@@ -72,6 +73,7 @@ __all__ = [
     "predict",
     "presynaptic_errors",
     "product_scratch",
+    "raise_silent",
     "readout_backward",
     "readout_steps",
     "recurrent_errors",
@@ -82,6 +84,8 @@ __all__ = [
     "sort_scratch",
     "spike_count_class_loss",
     "spike_count_loss",
+    "spike_rate_errors",
+    "spike_rates",
     "spike_time_loss",
     "spike_times",
     "temporal_filter",
