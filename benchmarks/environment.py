@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 if importlib.util.find_spec("bats") is None:
     sys.path.insert(0, str(ROOT))
-for folder in ("fashion_mnist", "mnist"):  # the jobs are those of the experiments
+for folder in ("fashion_mnist", "fastsnn", "mnist"):  # the jobs are those of the experiments
     sys.path.insert(0, str(ROOT / "experiments" / folder))
 
 from bats.device import describe  # noqa: E402

@@ -51,7 +51,7 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
         help=f"epochs in all (default {epochs}; fewer on the embedded subset, see the notice)",
     )
     add("--batch-size", type=integer(1), default=batch_size, help="samples per weight update (default %(default)s)")
-    add("--learning-rate", "--lr", type=positive, default=learning_rate, help="(default %(default)s)")
+    add("--learning-rate", type=positive, default=learning_rate, help="(default %(default)s)")
     add("--seed", type=integer(0, 2**32 - 1), default=0, help="fixes every random number (default %(default)s)")
     add(
         "--device",

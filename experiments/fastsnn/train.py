@@ -25,6 +25,7 @@ def read_options(argv=None):
     )
     add, default = parser.add_argument, "(default %(default)s)"
     add("--dataset", **choice)
+    add("--lr", dest="learning_rate", type=command_line.positive, default=settings.learning_rate, help="short for --learning-rate")
     add("--layer", choices=("standard", "fast"), default="fast", help=default)
     add("--n-hidden", type=command_line.integer(1), default=settings.n_hidden, help=f"neurons of a hidden layer {default}")
     add("--n-layers", type=command_line.integer(1), default=settings.n_layers, help=f"hidden layers {default}")
