@@ -1,5 +1,6 @@
 """Which device runs a network, and the array module that belongs to it."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -135,3 +136,10 @@ def _cpu_name():
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def stream_of_its_own(device):
+    """Context manager: on CUDA, a new stream for all work of this thread, so that runs in several threads overlap; else nothing."""
+    if device != "cuda":
+        return contextlib.nullcontext()
+    return array_module(device).cuda.Stream(non_blocking=True)

@@ -12,13 +12,13 @@ class SpikeRateRegularizer:
 
     For a unit that spikes, the penalty acts on its spike times through the surrogate dn/dt = -1 of the count losses, and from the
     spike times on the gradient is exact. A unit without any spike in the batch has no spike time: there a surrogate takes over
-    that raises each of its incoming weights, with dL/dw = -strength minimum. With Adam that is enough at a strength far below the
-    loss: a gradient that is all there is gets steps of full size, and vanishes beside others once the neuron fires.
+    that raises each of its incoming weights, with dL/dw = -strength minimum. The default is made for Adam, which gives a gradient
+    that is all there is steps of full size, and in which this one vanishes beside others once the neuron fires; SGD needs more.
 
     Raises TypeError or ValueError for anything but finite numbers >= 0 and minimum <= maximum.
     """
 
-    def __init__(self, minimum=1.0, maximum=None, strength=1e-4):
+    def __init__(self, minimum=1.0, maximum=None, strength=1e-7):
         self.minimum = positive("minimum", minimum, zero_allowed=True)
         self.maximum = None if maximum is None else positive("maximum", maximum, zero_allowed=True)
         self.strength = positive("strength", strength, zero_allowed=True)

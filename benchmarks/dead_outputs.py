@@ -8,7 +8,6 @@ CUDA the runs go on at the same time, each in a stream of its own: steps of batc
 """
 
 import argparse
-import contextlib
 import itertools
 import statistics
 import time
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 import bats
 from bats.data import load_fashion_mnist
-from bats.device import to_numpy
+from bats.device import stream_of_its_own, to_numpy
 from bats.sources import LatencyImages
 from bats.step import Step
 from bats.training.batches import epoch_permutation
@@ -44,14 +43,6 @@ def train(data, seed, epochs, strength, device, bar):
     """One run -> a row of the record."""
     with stream_of_its_own(device):
         return _train(data, seed, epochs, strength, device, bar)
-
-
-def stream_of_its_own(device):
-    if device != "cuda":
-        return contextlib.nullcontext()
-    import cupy
-
-    return cupy.cuda.Stream(non_blocking=True)
 
 
 def _train(data, seed, epochs, strength, device, bar):
@@ -94,7 +85,7 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=10, help="with the remedy (default %(default)s)")
     parser.add_argument("--control-epochs", type=int, default=2, help="without it (default %(default)s)")
-    parser.add_argument("--strengths", nargs="+", type=float, default=[1e-4], help="of the regularizer (default %(default)s)")
+    parser.add_argument("--strengths", nargs="+", type=float, default=[1e-7], help="of the regularizer (default %(default)s)")
     parser.add_argument("--at-once", type=int, default=5, help="runs at the same time on CUDA (default %(default)s)")
     parser.add_argument("--data", help="an .npz file or folder; default: where bats.data.load_fashion_mnist looks")
     parser.add_argument("--no-progress", action="store_true")

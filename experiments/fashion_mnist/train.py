@@ -1,6 +1,6 @@
 """Trains 784-400-400-10 on Fashion-MNIST with the spike-count read-out: 15 spikes from the label's neuron, 3 from the others.
 
-python experiments/fashion_mnist/train.py [--rate-strength 1e-4] [--epochs N] [--seed N] [--help]
+python experiments/fashion_mnist/train.py [--rate-strength 1e-7] [--epochs N] [--seed N] [--help]
 
 In some seeds an output neuron never fires and is never right; --rate-strength turns on the remedy (docs/silent_neurons.md).
 """
