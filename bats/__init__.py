@@ -9,6 +9,7 @@ from bats.layers import ConvInputLayer, ConvLIFLayer, InputLayer, LIFLayer, Pool
 from bats.losses import SpikeCountClassLoss, SpikeCountLoss, SpikeTimeLoss, TTFSSoftmaxCrossEntropy
 from bats.network import Network
 from bats.optimizers import AdamOptimizer, GradientDescentOptimizer, NAdamOptimizer
+from bats.regularization import SpikeRateRegularizer
 
 
 def __getattr__(name):
@@ -32,6 +33,7 @@ __all__ = [
     "PoolingLayer",
     "SpikeCountClassLoss",
     "SpikeCountLoss",
+    "SpikeRateRegularizer",
     "SpikeTimeLoss",
     "TTFSSoftmaxCrossEntropy",
     "Trainer",

@@ -1,6 +1,7 @@
 """Weight initializers: functions of the weight shape and a random generator."""
 
 import inspect
+import math
 
 import numpy as np
 
@@ -19,6 +20,23 @@ def normal(mean=0.0, std=1.0):
     if std < 0:
         raise ValueError(f"normal initializer: expected std >= 0, received {std}")
     return lambda shape, generator: generator.normal(mean, std, size=shape)
+
+
+def fan_in_uniform(low=-1.0, high=1.0):
+    """U(low, high) / sqrt(n), n being the number of weights of a neuron: the spread of its summed input does not grow with n."""
+    draw = uniform(low, high)
+    return lambda shape, generator: draw(shape, generator) / np.sqrt(_fan_in(shape))
+
+
+def fan_in_normal(mean=0.0, std=1.0):
+    """N(mean / n, std^2 / n), n being the number of weights of a neuron: if every input spikes once, the sum of its weights has
+    this mean and standard deviation whatever n is. A mean > 0 keeps neurons of wide layers from starting silent."""
+    draw = normal(0.0, std)
+    return lambda shape, generator: mean / _fan_in(shape) + draw(shape, generator) / np.sqrt(_fan_in(shape))
+
+
+def _fan_in(shape):
+    return math.prod(shape[1:])
 
 
 def initialize(initializer, shape, generator, layer_name):

@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 if importlib.util.find_spec("bats") is None:
     sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "experiments" / "mnist"))  # the jobs are those of the experiments
+for folder in ("fashion_mnist", "mnist"):  # the jobs are those of the experiments
+    sys.path.insert(0, str(ROOT / "experiments" / folder))
 
 from bats.device import describe  # noqa: E402
 from bats.storage import write_atomically  # noqa: E402

@@ -36,6 +36,36 @@ def accuracy(path):
     print(f"written: {path}")
 
 
+def dead_outputs(path):
+    """Fashion-MNIST, a line per seed: with the regularizer over the epochs, and, without it, where the first epochs ended."""
+    record = json.loads((RESULTS / "dead_outputs_cuda.json").read_text(encoding="utf-8"))
+    control = json.loads((RESULTS / "dead_outputs_control_cuda.json").read_text(encoding="utf-8"))
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    kinds = {
+        (True, False): ("#1f5fa8", "with the remedy, all outputs fire"),
+        (True, True): ("#a8323e", "with the remedy, an output is dead"),
+        (False, False): ("#6b6b6b", "without, all outputs fire"),
+        (False, True): ("#d1662b", "without, an output is dead"),
+    }
+    seen = set()
+    for row in sorted(record["rows"] + control["rows"], key=lambda row: bool(row["strength"])):
+        kind = bool(row["strength"]), row["dead_outputs"][-1] > 0
+        colour, label = kinds[kind]
+        values = row["test_accuracy_percent"]
+        axes.plot(
+            range(1, len(values) + 1), values, color=colour, marker="o", markersize=4, linewidth=1.2, label=None if kind in seen else label
+        )
+        seen.add(kind)
+    axes.set(title="Fashion-MNIST, 784-400-400-10, a line per seed", xlabel="epoch", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=120)
+    print(f"written: {path}")
+
+
 if __name__ == "__main__":
     (RESULTS / "figures").mkdir(parents=True, exist_ok=True)
+    dead_outputs(RESULTS / "figures" / "dead_outputs.png")
     accuracy(RESULTS / "figures" / "accuracy.png")

@@ -17,33 +17,14 @@ import environment
 import models
 import models_conv
 import numpy as np
+from model_fashion import FASHION
 
 import bats
 from bats.data import load_mnist
-from bats.initializers import uniform
 from bats.sources import LatencyImages
 from bats.step import Step
 
-
-class Fashion:
-    """784-400-400-10 of the 2022 code; meant for the Fashion-MNIST images (--data)."""
-
-    t_max, learning_rate, batch_size = 0.2, 0.0005, 5
-
-    def network(self, device, dtype, seed):
-        neurons = [
-            {"tau_s": 0.130, "theta": theta, "delta_theta": theta, "max_n_spike": k, "weight_initializer": uniform(-1, 1)}
-            for theta, k in ((0.13, 5), (0.45, 5), (0.7, 20))
-        ]
-        sizes = (("hidden_1", 400), ("hidden_2", 400), ("output", 10))
-        layers = [bats.LIFLayer(None, n, name=name, **neuron) for (name, n), neuron in zip(sizes, neurons, strict=True)]
-        return bats.Network([bats.InputLayer(784, "input"), *layers], device=device, dtype=dtype, seed=seed)
-
-    def make_loss(self):
-        return bats.SpikeCountClassLoss(target_true=15, target_false=3)
-
-
-JOBS = {"count": models.COUNT, "ttfs": models.TTFS, "conv": models_conv.CONV, "fashion": Fashion()}
+JOBS = {"count": models.COUNT, "ttfs": models.TTFS, "conv": models_conv.CONV, "fashion": FASHION}
 
 
 class Clock:

@@ -82,6 +82,10 @@ def _run(dtype):
     ops.weight_gradient(events, factors, times, counts, out_events, gains, neuron, gradient, scratch)
     schedule = np.array([0.1, 0.0, 1.0, 1.0])
     ops.tick(schedule, 0.9, 0.999, dtype)
+    rates = np.zeros(2, dtype=dtype)
+    ops.spike_rates(counts, rates)
+    ops.spike_rate_errors(gains, counts, rates, 1.0, None, 0.0, gains)
+    ops.raise_silent(rates, 0.0, gradient)
     ops.adam(gradient, gradient.copy(), gradient.copy(), schedule, 0.9, 0.999, 1e-8, gradient.copy())
     ops.gradient_descent(gradient, schedule, gradient.copy())
 

@@ -39,12 +39,14 @@ class ConvLIFLayer(LIFLayer):
     """
 
     def __init__(self, previous_layer=None, filters_shape=None, tau_s=None, theta=None, delta_theta=None,
-                 weight_initializer=None, max_n_spike=32, name="", *, stride=1, padding=0, slope_floor=SLOPE_FLOOR):  # fmt: skip
+                 weight_initializer=None, max_n_spike=32, name="", *, stride=1, padding=0, slope_floor=SLOPE_FLOOR,
+                 regularizer=None):  # fmt: skip
         self.filters_shape = shape_of("filters_shape", filters_shape)
         self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
         super().__init__(
-            previous_layer, self.filters_shape[2], tau_s, theta, delta_theta, weight_initializer, max_n_spike, name, slope_floor=slope_floor
-        )
+            previous_layer, self.filters_shape[2], tau_s, theta, delta_theta, weight_initializer, max_n_spike, name,
+            slope_floor=slope_floor, regularizer=regularizer,
+        )  # fmt: skip
         self.n_neurons = self.geometry = None
         if previous_layer is not None and previous_layer.neurons_shape is not None:
             self._connect()
@@ -85,6 +87,8 @@ class ConvLIFLayer(LIFLayer):
         the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [channels before, FY, FX, channels]."""
         space = self._at(self._batch)
         gains, geometry, neuron = space.errors, self.geometry, self.neuron
+        if self._rates is not None:
+            errors = self._rates.add_errors(errors, space.counts, gains)
         ops.recurrent_errors(errors, space.times, space.slopes, space.counts, neuron, gains, space.bounded)
         later = None if self.xp is np else self._later_sums(space)
         factors = self._event_factors(events)
@@ -95,6 +99,8 @@ class ConvLIFLayer(LIFLayer):
         ops.conv_weight_gradient(
             events, factors, geometry, space.events, gains, later, neuron, self.gradient, self._gradient_scratch
         )
+        if self._rates is not None:
+            self._rates.raise_silent(self.gradient)
 
     def _make_gradient_scratch(self, batch):
         return ops.conv_gradient_scratch(self.xp, batch, self.geometry, self.dtype)

@@ -10,6 +10,7 @@ from bats import initializers, ops
 from bats.device import is_cupy
 from bats.layers.base import Layer, positive
 from bats.ops.neuron import Neuron
+from bats.regularization import SpikeRateRegularizer, SpikeRates
 from bats.spikes import EventList
 
 SLOPE_FLOOR = 0.01  # acts on about one spike in a million on MNIST; without it a gradient may overflow
@@ -28,6 +29,7 @@ class LIFLayer(Layer):
         hold falls silent and is counted in status()["overflow"] (not for 1, where that is the meaning)
     slope_floor: bound of the gradient of grazing spikes: du/dt at a spike counts as at least slope_floor theta / tau in the
         backward pass; 0 is the exact gradient. Each spike at which it acts is counted in status()["bounded"]
+    regularizer: a bats.SpikeRateRegularizer that keeps neurons from falling silent, or None
 
     Raises TypeError or ValueError for parameters that are no positive numbers.
     """
@@ -35,8 +37,12 @@ class LIFLayer(Layer):
     trainable = True
 
     def __init__(self, previous_layer=None, n_neurons=None, tau_s=None, theta=None, delta_theta=None,
-                 weight_initializer=None, max_n_spike=32, name="", *, slope_floor=SLOPE_FLOOR):  # fmt: skip
+                 weight_initializer=None, max_n_spike=32, name="", *, slope_floor=SLOPE_FLOOR, regularizer=None):  # fmt: skip
         super().__init__(previous_layer, n_neurons, name)
+        if not isinstance(regularizer, SpikeRateRegularizer | None):
+            raise TypeError(f"regularizer: expected a SpikeRateRegularizer or None, received {regularizer!r}")
+        self.regularizer = regularizer
+        self._rates = None  # the regularizer at work
         self.tau_s = positive("tau_s", tau_s)
         self.theta = positive("theta", theta)
         self.delta_theta = positive("delta_theta", delta_theta)
@@ -62,6 +68,8 @@ class LIFLayer(Layer):
         self._weights = xp.ascontiguousarray(xp.asarray(weights, dtype=dtype).T)
         self.neuron = Neuron.make(self.tau_s, self.theta, self.delta_theta, dtype, self.slope_floor)
         self.gradient = xp.zeros_like(self._weights)
+        if self.regularizer is not None:
+            self._rates = SpikeRates(self.regularizer, xp, dtype, self.gradient.shape[-1])
 
     @property
     def weight_shape(self):
@@ -171,6 +179,8 @@ class LIFLayer(Layer):
         the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post]."""
         space = self._at(self._batch)
         gains = space.errors
+        if self._rates is not None:
+            errors = self._rates.add_errors(errors, space.counts, gains)
         ops.recurrent_errors(errors, space.times, space.slopes, space.counts, self.neuron, gains, space.bounded)
         factors = self._event_factors(events)
         later = None
@@ -180,6 +190,8 @@ class LIFLayer(Layer):
         ops.weight_gradient(
             events, factors, space.times, space.counts, space.events, gains, self.neuron, self.gradient, self._gradient_scratch, later
         )
+        if self._rates is not None:
+            self._rates.raise_silent(self.gradient)
 
     def _make_gradient_scratch(self, batch):
         return ops.gradient_scratch(self.xp, batch, self.previous_layer.n_neurons, self.n_neurons, self.dtype)

@@ -23,6 +23,7 @@ from bats.ops.presynaptic_errors import presynaptic_errors, wants_later_sums
 from bats.ops.recurrent_errors import recurrent_errors
 from bats.ops.sort_events import scratch_for as sort_scratch
 from bats.ops.sort_events import sort_events
+from bats.ops.spike_rates import raise_silent, spike_rate_errors, spike_rates
 from bats.ops.spike_times import scratch_for as forward_scratch
 from bats.ops.spike_times import spike_times
 from bats.ops.weight_gradient import event_factors, weight_gradient
@@ -49,11 +50,14 @@ __all__ = [
     "pool_events",
     "predict",
     "presynaptic_errors",
+    "raise_silent",
     "recurrent_errors",
     "sort_events",
     "sort_scratch",
     "spike_count_class_loss",
     "spike_count_loss",
+    "spike_rate_errors",
+    "spike_rates",
     "spike_time_loss",
     "spike_times",
     "tick",

@@ -33,6 +33,11 @@ def _positive(text):
     return value
 
 
+def non_negative(text):
+    """A finite number >= 0 from the command line."""
+    return 0.0 if text.strip() in ("0", "0.0") else _positive(text)
+
+
 def make_parser(description, *, epochs, batch_size, learning_rate):
     """The shared options with this study's defaults; `epochs` is the default on the full data set."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

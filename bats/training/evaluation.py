@@ -11,10 +11,11 @@ import numpy as np
 from bats.device import to_numpy
 
 
-def evaluate_step(step, batch_size, check=None, predictions=None):
+def evaluate_step(step, batch_size, check=None, predictions=None, observe=None):
     """Metrics of every sample of the step's source, in order; no weight changes.
 
-    `check()` is called between batches; each batch's predictions (np.int32) are appended to the list `predictions`.
+    `check()` is called between batches; each batch's predictions (np.int32) are appended to the list `predictions`;
+    `observe()` is called after each batch, while the network still holds its spikes.
     """
     step.reset_metrics()
     step.start(np.arange(len(step.source)))
@@ -25,13 +26,15 @@ def evaluate_step(step, batch_size, check=None, predictions=None):
             break
         if predictions is not None:
             predictions.append(np.array(step.predictions, dtype=np.int32))
+        if observe is not None:
+            observe()
     return step.metrics()
 
 
-def evaluate_readout(network, loss, source, batch_size, max_simulation):
+def evaluate_readout(network, loss, source, batch_size, max_simulation, observe=None):
     """Metrics of `network` under the read-out `loss`: Step.metrics() plus "predictions", np.int32 [n], -1 = silent.
 
-    max_simulation in seconds. Errors: ValueError for an empty source.
+    max_simulation in seconds; observe() is called after each batch. Errors: ValueError for an empty source.
     """
     from bats.step import Step
 
@@ -39,7 +42,7 @@ def evaluate_readout(network, loss, source, batch_size, max_simulation):
         raise ValueError("expected a source with at least 1 sample, received an empty one")
     predictions = []
     step = Step(network, loss, source, min(batch_size, len(source)), max_simulation)
-    metrics = evaluate_step(step, step.batch_size, predictions=predictions)
+    metrics = evaluate_step(step, step.batch_size, predictions=predictions, observe=observe)
     return {**metrics, "predictions": np.concatenate(predictions)}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bats.device import CudaUnavailable
+from bats.evaluation import Evaluation
 from bats.training import command_line, plots, summary
 from bats.training.atomic import atomic_file, write_text
 from bats.training.batches import split_validation
@@ -155,10 +156,12 @@ def _report(study, trainer, arguments):
     readout = study.readout or Readout(None, study.network, study.loss, study.max_simulation)
     if readout.network is not study.network:
         copy_weights(study.network, readout.network)
-    metrics = evaluate_readout(readout.network, readout.loss, task.test_source, arguments.batch_size, readout.max_simulation)
     labels = np.asarray(task.test_source.labels)
-    accuracy = f"{100 * metrics['accuracy']:.2f} %"
     names = [str(name) for name in task.class_names]
+    evaluation = Evaluation(readout.network, readout.loss, labels, names, readout.max_simulation)
+    limits = arguments.batch_size, readout.max_simulation
+    metrics = evaluate_readout(readout.network, readout.loss, task.test_source, *limits, evaluation.observe)
+    accuracy = f"{100 * metrics['accuracy']:.2f} %"
     matrix = confusion(labels, metrics["predictions"], len(names))
     columns = [*names, "silent"][: matrix.shape[1]]
     rows = [
@@ -166,15 +169,16 @@ def _report(study, trainer, arguments):
         *(",".join(map(str, (name, *row))) for name, row in zip(names, matrix, strict=True)),
     ]
     write_text(folder.path / "confusion_matrix.csv", "\n".join(rows) + "\n")
-    title = f"{task.title}\nTest accuracy {accuracy}, {len(labels)} samples"
-    plots.confusion_matrix(matrix, columns, title, folder.path / "confusion_matrix.png")
+    title_of_set = f"{task.title}\nTest accuracy {accuracy}, {len(labels)} samples"
+    plots.confusion_matrix(matrix, columns, title_of_set, folder.path / "confusion_matrix.png")
     trains, prediction = sample_spikes(readout.network, readout.loss, task.test_source, 0, readout.max_simulation)
     predicted = "silent" if prediction < 0 else names[prediction]
     title = f"{study.name}, {task.title}\ntest sample 0, label {names[labels[0]]}, prediction {predicted}"
     plots.spike_raster(trains, title, folder.path / "raster.png", names)
     with atomic_file(folder.path / "predictions.npz") as file:
         np.savez(file, labels=labels, predictions=metrics["predictions"])
-    result = summary.summarise(trainer, metrics, task.description, readout.name)
+    figures = evaluation.write(folder.path, metrics["predictions"], f"{study.name}, {title_of_set}")
+    result = summary.summarise(trainer, metrics, task.description, readout.name, figures)
     summary.write(result, folder)
     print(summary.table(result))
     return result

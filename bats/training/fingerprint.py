@@ -32,6 +32,8 @@ def describe_network(network):
     for layer in network.layers:
         names = (*_LAYER_FIELDS, *(_NEURON_FIELDS if layer.trainable else ()))
         fields = {name: _plain(getattr(layer, name)) for name in names if getattr(layer, name, None) is not None}
+        if getattr(layer, "regularizer", None) is not None:
+            fields["regularizer"] = describe_object(layer.regularizer)
         layers[layer.name] = {"kind": type(layer).__name__, **fields}
     return {"dtype": np.dtype(network.dtype).name, "layers": layers}
 

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bats.training.atomic import atomic_file
 
-_COLOURS = (
+COLOURS = (
     "#1f5fa8",
     "#d1662b",
     "#3a8f5c",
@@ -20,31 +20,31 @@ _COLOURS = (
 _DASHES = {"train": "-", "evaluation": "--", "test": "--", "validation": ":"}
 
 
-def _figure(width, height):
+def new_figure(width, height):
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _tidy(axes):
+def tidy(axes):
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)
 
 
-def _save(figure, path):
+def save(figure, path):
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
 
 
 def metric_curves(epochs, curves, title, label, path):
     """Values over epochs. `curves`: {"<layer> <part>" or "<part>": values [epochs]}; colour by layer, dash by part."""
-    figure = _figure(6.4, 4.0)
+    figure = new_figure(6.4, 4.0)
     axes = figure.add_subplot()
     by_layer = len({name.rsplit(" ", 1)[0] for name in curves if " " in name}) > 0
     groups = list(dict.fromkeys(name.rsplit(" ", 1)[0] if by_layer else name for name in curves))
     for name, values in curves.items():
         group = name.rsplit(" ", 1)[0] if by_layer else name
-        colour = _COLOURS[groups.index(group) % len(_COLOURS)]
+        colour = COLOURS[groups.index(group) % len(COLOURS)]
         dash = _DASHES.get(name.rsplit(" ", 1)[-1], "-")
         marker = "o" if len(epochs) <= 30 else None
         axes.plot(epochs, values, dash, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=name or None)
@@ -54,8 +54,8 @@ def metric_curves(epochs, curves, title, label, path):
     axes.ticklabel_format(axis="y", useOffset=False)
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=9)
-    _tidy(axes)
-    _save(figure, path)
+    tidy(axes)
+    save(figure, path)
 
 
 def confusion_matrix(matrix, class_names, title, path):
@@ -64,7 +64,7 @@ def confusion_matrix(matrix, class_names, title, path):
     """
     n_rows, n_columns = matrix.shape
     size = min(14.0, max(4.6, 0.52 * n_columns + 2.2))
-    figure = _figure(size, size * 0.92)
+    figure = new_figure(size, size * 0.92)
     axes = figure.add_subplot()
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
@@ -86,7 +86,7 @@ def confusion_matrix(matrix, class_names, title, path):
     for side in (axes, right):
         side.tick_params(length=0, labelsize=8)
         side.spines[:].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def spike_raster(layers, title, path, class_names=None):
@@ -96,13 +96,13 @@ def spike_raster(layers, title, path, class_names=None):
     neurons are drawn as ticks and named with `class_names`.
     """
     heights = [3.0 if index < len(layers) - 1 else 2.0 for index in range(len(layers))]
-    figure = _figure(7.6, 0.6 + 0.9 * sum(heights))
+    figure = new_figure(7.6, 0.6 + 0.9 * sum(heights))
     panels = np.atleast_1d(figure.subplots(len(layers), 1, sharex=True, gridspec_kw={"height_ratios": heights}))
     for index, (axes, (name, times, counts)) in enumerate(zip(panels, layers, strict=True)):
         emitted = np.arange(times.shape[1])[None, :] < np.asarray(counts)[:, None]
         neurons, slots = np.nonzero(emitted)
         milliseconds = 1000 * times[neurons, slots]
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         n_neurons = times.shape[0]
         if n_neurons <= 60:
             axes.vlines(milliseconds, neurons - 0.38, neurons + 0.38, color=colour, linewidth=1.4)
@@ -121,8 +121,8 @@ def spike_raster(layers, title, path, class_names=None):
             fontsize=8,
             color="#555555",
         )
-        _tidy(axes)
+        tidy(axes)
     panels[-1].set_xlabel("time (ms)")
     panels[-1].set_xlim(left=0)
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    save(figure, path)

@@ -6,8 +6,9 @@ from bats.training.atomic import write_json, write_text
 from bats.training.trainer import SELECTIONS
 
 
-def summarise(trainer, metrics, dataset, readout=None):
-    """Figures of a finished run. `metrics`: the selected weights on the test set; `dataset`: its description."""
+def summarise(trainer, metrics, dataset, readout=None, evaluation=None):
+    """Figures of a finished run. `metrics`: the selected weights on the test set; `dataset`: its description; `evaluation`: what
+    bats.evaluation.Evaluation.write returned."""
     seconds = [row["train_seconds"] for row in trainer.history]
     rates = [row["samples_per_second"] for row in trainer.history]
     summary = {
@@ -26,6 +27,10 @@ def summarise(trainer, metrics, dataset, readout=None):
         "train_samples_per_second": statistics.median(rates),
         "folder": str(trainer.run_folder) if trainer.run_folder else None,
     }
+    if evaluation is not None:
+        summary["test_macro_f1_percent"] = 100 * evaluation["macro_f1"]
+        summary["median_decision_seconds"] = evaluation["median_decision_seconds"]
+        summary["evaluation"] = evaluation
     if readout is not None:
         summary["read_out"] = readout
         summary["test_accuracy_percent_as_trained"] = trainer.selected_row["test_accuracy_percent"]
@@ -47,6 +52,10 @@ def table(summary):
         ("training", f"{summary['train_seconds_per_epoch']:.2f} s per epoch, {rate:.0f} samples/s (median)"),
         ("run folder", summary["folder"] or "none"),
     ]
+    if "evaluation" in summary:
+        decision = summary["median_decision_seconds"]
+        when = "" if decision is None else f", decided after {1000 * decision:.1f} ms (median)"
+        rows[3] = ("test accuracy", f"{summary['test_accuracy_percent']:.2f} %, macro F1 {summary['test_macro_f1_percent']:.2f} %{when}")
     if "read_out" in summary:
         rows.insert(3, ("read-out", summary["read_out"]))
         rows.insert(5, ("as trained", f"{summary['test_accuracy_percent_as_trained']:.2f} % with its own read-out"))

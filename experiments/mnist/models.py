@@ -14,14 +14,12 @@ if importlib.util.find_spec("bats") is None:  # a bare checkout, nothing install
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import bats
-from bats.data import load_image_data
 from bats.initializers import uniform
-from bats.sources import LatencyImages
 from bats.training import StepSchedule, command_line
-from bats.training.experiment import Readout, Study, Task, run
+from bats.training.experiment import Readout, Study, run
+from bats.training.image_task import load_image_task
 
 T_INPUT = 0.1  # the latest input spike, seconds
-SUBSET_EPOCHS = 10  # default on the embedded subset
 
 
 @dataclass(frozen=True)
@@ -67,29 +65,13 @@ TTFS = Model(
 )  # fmt: skip
 
 
-def load_task(path, model):
-    """MNIST, or another set of images from a .npz file, as a Task; `path` as in bats.data.load_image_data, None searches."""
-    data = load_image_data("mnist", path)
-    epochs = model.epochs
-    if data.is_subset:
-        epochs = SUBSET_EPOCHS
-    return Task(
-        dataset=data.describe(),
-        n_train=len(data.x_train),
-        make_source=lambda part: LatencyImages(data.x_train[part], data.y_train[part], T_INPUT, data.n_classes),
-        test_source=LatencyImages(data.x_test, data.y_test, T_INPUT, data.n_classes),
-        class_names=list(data.class_names),
-        default_epochs=epochs,
-    )
-
-
 def main(name, description, train, evaluate=None):
     """Trains the model `train`; `evaluate`, if given, is the model whose read-out and limits judge its weights."""
     parser = command_line.make_parser(description, epochs=train.epochs, batch_size=train.batch_size, learning_rate=train.learning_rate)
     arguments = command_line.parse(parser)
 
     def make_study():
-        task = load_task(arguments.data, train)
+        task = load_image_task("mnist", arguments.data, T_INPUT, train.epochs)
         sizes = {"n_inputs": task.test_source.n_neurons, "n_classes": task.test_source.n_classes}
         network = train.network(arguments.device, arguments.dtype, arguments.seed, **sizes)
         readout = None

@@ -46,4 +46,4 @@ class ConvModel:
 
 CONV = ConvModel()
 SIGMA = 1.0  # pixels, of the elastic deformation
-T_INPUT, SUBSET_EPOCHS = models.T_INPUT, models.SUBSET_EPOCHS
+T_INPUT = models.T_INPUT

@@ -4,7 +4,7 @@ neuron, 3 from the others. Every image is deformed elastically, anew in every ep
 python experiments/mnist/train_conv.py [--no-augment] [--epochs N] [--seed N] [--help]
 """
 
-from models_conv import CONV, SIGMA, SUBSET_EPOCHS, T_INPUT
+from models_conv import CONV, SIGMA, T_INPUT
 
 import bats
 from bats.augmentation import ElasticImages
@@ -12,6 +12,7 @@ from bats.data import load_mnist
 from bats.sources import LatencyImages
 from bats.training import command_line
 from bats.training.experiment import Study, Task, run
+from bats.training.image_task import SUBSET_EPOCHS
 
 
 def load_task(arguments):

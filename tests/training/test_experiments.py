@@ -19,10 +19,12 @@ from bats.training.history import WALL_TIMES
 
 ROOT = Path(__file__).resolve().parents[2]
 MNIST = ROOT / "experiments" / "mnist"
-SCRIPTS = [*sorted(MNIST.glob("train_*.py")), ROOT / "experiments" / "yin_yang" / "train_ttfs.py"]
+OTHERS = ("yin_yang/train_ttfs.py", "fashion_mnist/train.py", "emnist/train.py")
+SCRIPTS = [*sorted(MNIST.glob("train_*.py")), *(ROOT / "experiments" / name for name in OTHERS)]
 FILES = {
     "config.json", "environment.json", "metrics.csv", "checkpoint.npz", "confusion_matrix.csv", "confusion_matrix.png",
-    "raster.png", "summary.json", "summary.txt", "output_metrics", "best_model",
+    "raster.png", "per_class.csv", "sparsity.csv", "sparsity.png", "latency.csv", "latency.png", "summary.json",
+    "summary.txt", "output_metrics", "best_model",
 }  # fmt: skip
 
 
@@ -56,7 +58,7 @@ class ExperimentsTest(unittest.TestCase):
             return weights, [{name: row[name] for name in row if name not in WALL_TIMES} for row in csv.DictReader(file)]
 
     def test_help_of_every_script(self):
-        self.assertEqual(len(SCRIPTS), 8)
+        self.assertEqual(len(SCRIPTS), 10)
         processes = {script: self.start(script, "--help") for script in SCRIPTS}
         for script, process in processes.items():
             with self.subTest(script.name):
