@@ -120,11 +120,14 @@ def main():
     rows = []
     for job in options.jobs:
         for batch in options.batches or [JOBS[job].batch_size]:
-            rows.append(measure(job, batch, device, options.dtype, data, options.warm_up, options.steps, "auto" if options.fused else False))
-            row = rows[-1]
+            fused = "auto" if options.fused else False
+            row = measure(job, batch, device, options.dtype, data, options.warm_up, options.steps, fused)
+            rows.append(row)
             memory = "-" if row["memory_beside_images_mb"] is None else f"{row['memory_beside_images_mb']:.0f} MB"
+            kind = "fused" if row["fused"] else "plain"
             print(
-                f"{job:7s} batch {batch:5d} {'fused' if row['fused'] else 'plain'}  {row['ms_per_step']:8.3f} ms per step  {row['samples_per_second']:10.0f} samples/s  "
+                f"{job:7s} batch {batch:5d} {kind}  {row['ms_per_step']:8.3f} ms per step  "
+                f"{row['samples_per_second']:10.0f} samples/s  "
                 f"epoch {row['epoch_seconds']:6.2f} s  inference {row['inference_ms']:7.1f} ms  {memory}",
                 flush=True,
             )
