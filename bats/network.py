@@ -132,6 +132,12 @@ class Network:
         self._samples += events.batch
         self._trainable_pass = training
 
+    def mark_fused(self, batch):
+        """The same after a step that keeps no spike trains (bats/fused)."""
+        self.input_layer.events = None
+        self._samples += batch
+        self._trainable_pass = False
+
     def backward(self, errors, input_errors=False):
         """errors [batch, n_outputs, slots] = dL/dt of every output spike (empty slots are ignored) -> list of gradients.
 

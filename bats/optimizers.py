@@ -38,6 +38,12 @@ class Optimizer:
         if self._schedule is not None:
             self._schedule[0] = self._rate
 
+    def arrays(self, gradients):
+        """(schedule float64 [4], {place in the list: {name of a moment: array like the gradient}}): what this optimizer keeps
+        on the device, for a kernel that makes the step itself. The arrays are never replaced."""
+        self._prepare(gradients, next(gradient for gradient in gradients if gradient is not None))
+        return self._schedule, self._arrays
+
     def step(self, gradients):
         """gradients: list of arrays or None -> deltas, same list shape; they are workspaces that the next step overwrites."""
         return self._advance(gradients, [None] * len(gradients))

@@ -5,6 +5,7 @@ import numpy as np
 
 import bats
 from bats.augmentation import ElasticImages
+from bats.fused import FusedStep
 from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 
@@ -40,6 +41,21 @@ def conv_steps(dtype, rng):
     print(dtype, "convolution", step.metrics()["loss"])
 
 
+def fused_steps(dtype, images, rng):
+    """The fused kernels: lists in shared memory and out of it, batches whole and in parts."""
+    for loss, max_n_spike in ((bats.SpikeCountClassLoss(5, 1), 6), (bats.TTFSSoftmaxCrossEntropy(0.01), 1)):
+        for options in ({}, {"shared_limit": 21_000, "at_once": 5}):
+            layers = [bats.LIFLayer(None, n, 0.1, 0.05, 0.05, max_n_spike=max_n_spike, name=f"layer {n}") for n in (70, 5)]
+            small = bats.Network([bats.InputLayer(images.n_neurons), *layers], device="cuda", dtype=dtype, seed=0)
+            step = Step(small, loss, images, 17, 0.5, bats.AdamOptimizer(0.01), graph=False, fused=True)
+            step._fused = FusedStep(small, loss, step.optimizer, step.source, 17, 0.5, **options)
+            step.start(rng.permutation(60))
+            while step.train_next():
+                pass
+            step.evaluate(np.arange(17))
+            print(dtype, type(loss).__name__, "fused", step.metrics()["loss"])
+
+
 def main():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 60)
@@ -61,6 +77,7 @@ def main():
             bats.SpikeTimeLoss().compute_errors(times, counts, np.ones(counts.shape))
             bats.SpikeCountLoss().compute_errors(times, counts, np.ones(counts.shape))
             print(dtype, type(loss).__name__, step.metrics()["loss"])
+        fused_steps(dtype, images, rng)
     print("short step done")
 
 

@@ -65,7 +65,7 @@ def epoch(step, seed):
     return step.metrics()
 
 
-def measure(job, batch, device, dtype, data, warm_up, steps):
+def measure(job, batch, device, dtype, data, warm_up, steps, fused):
     gc.collect()  # networks of earlier rows hold each other in cycles
     model = JOBS[job]
     network = model.network(device, dtype, seed=0)
@@ -73,7 +73,7 @@ def measure(job, batch, device, dtype, data, warm_up, steps):
     train = LatencyImages(data.x_train, data.y_train).to(device, dtype)
     test = LatencyImages(data.x_test, data.y_test).to(device, dtype)
     images_held = clock.memory()
-    step = Step(network, model.make_loss(), train, batch, model.t_max, bats.AdamOptimizer(model.learning_rate))
+    step = Step(network, model.make_loss(), train, batch, model.t_max, bats.AdamOptimizer(model.learning_rate), fused=fused)
     order = np.random.Generator(np.random.Philox(1)).permutation(len(train))
     step.start(np.resize(order, batch * (warm_up + steps)))
     for _ in range(warm_up):
@@ -82,7 +82,7 @@ def measure(job, batch, device, dtype, data, warm_up, steps):
     times = [clock.time(step.train_next) for _ in range(steps)]
     metrics = step.metrics()
     result = {
-        "job": job, "batch": batch, "steps": steps,
+        "job": job, "batch": batch, "steps": steps, "fused": step.fused,
         "ms_per_step": statistics.median(times), "ms_per_step_p90": statistics.quantiles(times, n=10)[-1],
         "samples_per_second": 1e3 * batch / statistics.median(times),
         "memory_beside_images_mb": None if images_held is None else (clock.memory() - images_held) / 1e6,
@@ -91,7 +91,7 @@ def measure(job, batch, device, dtype, data, warm_up, steps):
     start = time.perf_counter()
     epoch(step, 2)
     result["epoch_seconds"] = time.perf_counter() - start
-    evaluation = Step(network, model.make_loss(), test, min(1000, len(test)), model.t_max)
+    evaluation = Step(network, model.make_loss(), test, min(1000, len(test)), model.t_max, fused=fused)
     for _ in range(3):  # compiled, captured, replayed
         evaluation.reset_metrics()
         start = time.perf_counter()
@@ -107,6 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    parser.add_argument("--fused", action="store_true", help="the fused step of bats.fused where it can be used")
     parser.add_argument("--jobs", nargs="+", default=["count", "ttfs"], choices=list(JOBS))
     parser.add_argument("--batches", nargs="+", type=int, help="default: those of the experiments")
     parser.add_argument("--warm-up", type=int, default=200, help="training steps before the timing (default: %(default)s)")
@@ -119,11 +120,14 @@ def main():
     rows = []
     for job in options.jobs:
         for batch in options.batches or [JOBS[job].batch_size]:
-            rows.append(measure(job, batch, device, options.dtype, data, options.warm_up, options.steps))
-            row = rows[-1]
+            fused = "auto" if options.fused else False
+            row = measure(job, batch, device, options.dtype, data, options.warm_up, options.steps, fused)
+            rows.append(row)
             memory = "-" if row["memory_beside_images_mb"] is None else f"{row['memory_beside_images_mb']:.0f} MB"
+            kind = "fused" if row["fused"] else "plain"
             print(
-                f"{job:7s} batch {batch:5d}  {row['ms_per_step']:8.3f} ms per step  {row['samples_per_second']:10.0f} samples/s  "
+                f"{job:7s} batch {batch:5d} {kind}  {row['ms_per_step']:8.3f} ms per step  "
+                f"{row['samples_per_second']:10.0f} samples/s  "
                 f"epoch {row['epoch_seconds']:6.2f} s  inference {row['inference_ms']:7.1f} ms  {memory}",
                 flush=True,
             )

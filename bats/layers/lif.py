@@ -61,6 +61,7 @@ class LIFLayer(WeightedLayer):
         self._initializer = weight_initializer or initializers.uniform()
         self._space = None  # workspace for the largest batch so far
         self._later = None  # room for _later_sums
+        self._tally = None  # counters of kernels that do without the workspace
         self._at = None  # batch size -> the part of the workspace it uses
         self._batch = 0
         self.generation = 0  # how often allocate() replaced the workspace
@@ -77,6 +78,11 @@ class LIFLayer(WeightedLayer):
         self.gradient = xp.zeros_like(self._weights)  # both [n_pre, n_post]: a row is what one incoming spike adds
         if self.regularizer is not None:
             self._rates = SpikeRates(self.regularizer, xp, dtype, self.gradient.shape[-1])
+
+    @property
+    def matrix(self):
+        """The weights as they lie in memory, [n_pre, n_neurons]."""
+        return self._weights
 
     @property
     def spike_trains(self):
@@ -265,18 +271,28 @@ class LIFLayer(WeightedLayer):
     # ------------------------------------------------------------------------------------------------------------------
     def counters(self):
         """Totals since the last clear, int64 [5]: spikes, silent, overflowing, non-finite neurons, bounded spikes. Waits for the device."""
-        if self._space is None:
-            return np.zeros(5, dtype=np.int64)
-        space = self._space
-        totals = self.xp.concatenate([space.status.sum(axis=0), space.bounded.sum(axis=0)[:1]])
-        return np.asarray(totals.get() if is_cupy(totals) else totals, dtype=np.int64)
+        totals = np.zeros(5, dtype=np.int64)
+        for status, bounded in self._counter_arrays():
+            found = self.xp.concatenate([status.sum(axis=0), bounded.sum(axis=0)[:1]])
+            totals += np.asarray(found.get() if is_cupy(found) else found, dtype=np.int64)
+        return totals
+
+    def tally(self):
+        """(status, bounded) [64, 4] for kernels that count without the workspace: counters() adds them up; never replaced."""
+        if self._tally is None:
+            shape, dtype = (64, 4), np.int64 if self.xp is np else np.uint64
+            self._tally = self.xp.zeros(shape, dtype=dtype), self.xp.zeros(shape, dtype=dtype)
+        return self._tally
+
+    def _counter_arrays(self):
+        space = [] if self._space is None else [(self._space.status, self._space.bounded)]
+        return space + ([] if self._tally is None else [self._tally])
 
     def load_counters(self, totals):
         """The inverse of counters(). Nothing to do before the first forward pass."""
-        space = self._space
-        if space is None:
-            return
-        space.status.fill(0)
-        space.bounded.fill(0)
-        space.status[0] = self.xp.asarray(totals[:4], dtype=space.status.dtype)
-        space.bounded[0, 0] = int(totals[4])
+        for place, (status, bounded) in enumerate(self._counter_arrays()):
+            status.fill(0)
+            bounded.fill(0)
+            if place == 0:
+                status[0] = self.xp.asarray(totals[:4], dtype=status.dtype)
+                bounded[0, 0] = int(totals[4])

@@ -2,6 +2,7 @@
 // times, errors [B, n_slots, n_neurons], counts [B, n_neurons].
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "losses/metrics.cuh"
 
 template <typename real>
 __device__ __forceinline__ real warp_min(real value) {
@@ -168,26 +169,10 @@ __global__ void largest(const real* __restrict__ logits, const int* __restrict__
     predictions[b] = best;
 }
 
-// totals [4] += samples, sum of the loss, correct predictions, silent label neurons. One block of 32 threads, so that the
-// order of the sum is fixed.
+// totals [4] += the figures of a batch. One block of 32 threads.
 template <typename real>
 __global__ void __launch_bounds__(32) accumulate_metrics(const real* __restrict__ loss, const int* __restrict__ predictions,
                                                          const int* __restrict__ counts, const int* __restrict__ labels,
                                                          int batch, int n_neurons, double* totals) {
-    double sum = 0;
-    int correct = 0, silent = 0;
-    for (int b = threadIdx.x; b < batch; b += 32) {
-        sum += loss[b];
-        correct += predictions[b] == labels[b];
-        silent += counts[(size_t)b * n_neurons + labels[b]] == 0;
-    }
-    sum = warp_sum(sum);
-    correct = warp_sum(correct);
-    silent = warp_sum(silent);
-    if (threadIdx.x == 0) {
-        totals[0] += batch;
-        totals[1] += sum;
-        totals[2] += correct;
-        totals[3] += silent;
-    }
+    add_metrics(loss, predictions, counts, labels, batch, n_neurons, totals);
 }

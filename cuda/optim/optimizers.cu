@@ -1,13 +1,12 @@
 // Optimizers: deltas from gradients, written to `out` or, with `add`, added to it (the weights). One thread per weight.
 // The learning rate and the step count live on the device (schedule), so that a captured step needs nothing from the host.
+#include "optim/update.cuh"
 
-// Counts the step t; schedule [4]: learning rate, t, 1 / (1 - beta1^t), 1 / (1 - beta2^t). One thread.
+// Counts a step. One thread.
 // (The template parameter is unused: every kernel of the project is named by its precision.)
 template <typename real>
 __global__ void tick(double* schedule, double beta1, double beta2) {
-    schedule[1] += 1;
-    schedule[2] = 1 / (1 - pow(beta1, schedule[1]));
-    schedule[3] = 1 / (1 - pow(beta2, schedule[1]));
+    count_step(schedule, beta1, beta2);
 }
 
 // Adam (Kingma & Ba 2015) and, with nesterov, NAdam (Dozat 2016).
@@ -18,14 +17,8 @@ __global__ void __launch_bounds__(256) adam(const real* __restrict__ gradient, r
     const long long w = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (w >= size) return;
     const real rate = schedule[0], correct1 = schedule[2], correct2 = schedule[3];
-    const real g = gradient[w];
-    const real mean = beta1 * m[w] + (1 - beta1) * g;
-    const real square = beta2 * v[w] + (1 - beta2) * g * g;
-    m[w] = mean;
-    v[w] = square;
-    real step = mean * correct1;
-    if (nesterov) step = beta1 * step + (1 - beta1) * correct1 * g;
-    const real change = -rate * step / (sqrt(square * correct2) + epsilon);
+    const Moments<real> moments = {beta1, beta2, epsilon, nesterov};
+    const real change = adam_change(gradient[w], m[w], v[w], moments, rate, correct1, correct2);
     out[w] = add ? out[w] + change : change;
 }
 

@@ -1,0 +1,39 @@
+"""All samples of a source as one list of events, made once: (factor E, row) in the order of time, sample after sample."""
+
+import numpy as np
+
+from bats import ops
+
+CHUNK = 1000  # samples encoded at a time
+
+
+class EventTable:
+    """source: Resident of images or spike trains; neuron: of the layer that receives the events.
+
+    factors [n_events] = e^{t / tau}; rows [n_events] int32, the input neuron; samples [n, 2] int64: the place of a sample's first
+    event, and its number of events with its label in the upper half (struct Sample of cuda/fused/batch.cuh).
+    """
+
+    def __init__(self, source, neuron):
+        xp, n = source.xp, len(source)
+        size = max(1, min(CHUNK, n))
+        place = source.allocate(size)
+        order, cursor = xp.arange(n, dtype=np.int32), xp.zeros(1, dtype=np.int64)
+        factors, rows, counts = [], [], []
+        for first in range(0, n, size):
+            events, _ = source.load(order, cursor, min(size, n - first), place)
+            room = xp.empty_like(events.times)
+            ops.event_factors(events, neuron, room)
+            used = xp.arange(room.shape[1]) < events.counts[:, None]
+            factors.append(room[used])
+            rows.append(events.neurons[used])
+            counts.append(events.counts.astype(np.int64))
+        if n == 0:
+            factors, rows, counts = [xp.zeros(0, source.dtype)], [xp.zeros(0, np.int32)], [xp.zeros(0, np.int64)]
+        counts = xp.concatenate(counts)
+        # Never empty: a kernel may be handed its address.
+        self.factors = xp.concatenate([*factors, xp.ones(1, dtype=source.dtype)])
+        self.rows = xp.concatenate([*rows, xp.zeros(1, dtype=np.int32)])
+        self.samples = xp.empty((n, 2), dtype=np.int64)
+        self.samples[:, 0] = xp.cumsum(counts) - counts
+        self.samples[:, 1] = counts + (source.labels.astype(np.int64) << 32)

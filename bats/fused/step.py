@@ -1,0 +1,155 @@
+"""Launches the three kernels of the fused step (cuda/fused)."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from bats import kernels
+from bats.fused import eligibility, layout
+from bats.fused.event_table import EventTable
+from bats.losses import SpikeCountClassLoss
+from bats.ops.arguments import blocks
+from bats.ops.losses import accumulate_metrics
+
+ADD, STORE, UPDATE = 1, 2, 4  # modes of cuda/fused/weight_step.cu
+
+
+class FusedStep:
+    """network, loss, optimizer, source (resident), batch_size, max_simulation as in bats.step.Step, and such that
+    reason_against() has none.
+
+    A batch whose lists could outgrow SCRATCH_BYTES at the worst goes through in several parts; the gradient is their sum. Every
+    list holds the worst case, so no spike is ever lost.
+    keep_gradients: leave the batch-mean gradient in layer.gradient too (the tests look at it)
+    shared_limit, at_once: bytes of shared memory per block, samples per part; smaller than chosen by default in tests.
+    """
+
+    def __init__(self, network, loss, optimizer, source, batch_size, max_simulation, keep_gradients=False, shared_limit=None, at_once=None):
+        self.network, self.loss, self.optimizer = network, loss, optimizer
+        self.keep_gradients = keep_gradients
+        hidden, output = network.layers[1:]
+        self.dtype, xp = np.dtype(network.dtype), network.xp
+        real = self.dtype.type
+        self.table = EventTable(source, hidden.neuron)
+        self.last_factor = real(np.exp(max_simulation / float(hidden.neuron.tau)))
+        self.shared_limit = shared_limit or eligibility.shared_limit()
+        self.at_once = at_once or layout.samples_at_once(batch_size, hidden.n_neurons, hidden.max_n_spike, self.dtype.itemsize)
+        n, n_hidden, out_capacity = self.at_once, hidden.n_neurons, output.n_neurons * output.max_n_spike
+        worst = n_hidden * hidden.max_n_spike
+        shapes = [self._choose(part) for part in {1, n}]  # a last batch may be of any size in between
+        lists = (n, 2, worst) if min(shape.list_capacity for shape in shapes) < worst else (1, 1, 1)
+        self.room = SimpleNamespace(
+            factors=xp.zeros((n, worst), self.dtype),
+            slopes=xp.zeros((n, worst), self.dtype),
+            errors=xp.zeros((n, worst), self.dtype),
+            counts=xp.zeros((n, n_hidden), np.int32),
+            samples=xp.zeros((n, 2), np.int64),
+            list_q=xp.zeros(lists, self.dtype),
+            list_places=xp.zeros(lists, np.uint32),
+            out_gains=xp.zeros((n, 2, out_capacity), self.dtype),
+            out_neurons=xp.zeros((n, out_capacity), np.int32),
+            out_totals=xp.zeros(n, np.int32),
+            out_bounds=xp.zeros(n, self.dtype),
+            out_counts=xp.zeros((batch_size, output.n_neurons), np.int32),
+            labels=xp.zeros(batch_size, np.int32),
+        )
+        self.in_order = xp.zeros((max(1, batch_size), 2), np.int64)
+        self.optimizer_arrays = self._optimizer_arrays(hidden, output)
+
+    def _choose(self, batch):
+        sizes = tuple(layer.n_neurons for layer in self.network.layers)
+        hidden, output = self.network.layers[1:]
+        return layout.choose(batch, sizes, output.max_n_spike, hidden.max_n_spike, self.dtype.itemsize, self.shared_limit)
+
+    def _optimizer_arrays(self, hidden, output):
+        if self.optimizer is None:
+            return None
+        gradients = [None, hidden.gradient.T, output.gradient.T]
+        schedule, moments = self.optimizer.arrays(gradients)
+        flat = [(moments[place].get("m", gradients[place]), moments[place].get("v", gradients[place])) for place in (1, 2)]
+        return schedule, flat
+
+    def start(self, order):
+        """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
+        replaced = len(order) > len(self.in_order)
+        if replaced:
+            self.in_order = self.network.xp.zeros((len(order), 2), np.int64)
+        self.in_order[: len(order)] = self.table.samples[order]
+        return replaced
+
+    # ------------------------------------------------------------------------------------------------------------------
+    def launch(self, batch, training, cursor, loss, predictions, totals):
+        """The next `batch` samples of the order: everything a step does on the device. loss, predictions [>= batch], totals [4]."""
+        for first in range(0, batch, self.at_once):
+            part = slice(first, min(batch, first + self.at_once))
+            self._hidden_forward(part, cursor)
+            self._output_step(part, cursor, training, part.stop == batch, loss[part], predictions[part])
+            if training:
+                self._weight_step(part, batch, loss[part], predictions[part], totals)
+        if not training:
+            room = self.room
+            accumulate_metrics(loss[:batch], predictions[:batch], room.out_counts[:batch], room.labels[:batch], totals)
+
+    def _run(self, name, grid, threads, arguments, shared):
+        kernel = kernels.kernel(f"fused/{name}", name, self.dtype)
+        if shared > kernel.max_dynamic_shared_size_bytes:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(grid, (threads,), arguments, shared_mem=shared)
+
+    def _hidden_forward(self, part, cursor):
+        hidden, room, n = self.network.layers[1], self.room, part.stop - part.start
+        shape, neuron = self._choose(n), hidden.neuron
+        status, _ = hidden.tally()
+        arguments = (
+            self.in_order, cursor, self.table.factors, self.table.rows, hidden.matrix,
+            np.int32(n), np.int32(hidden.n_neurons), neuron.c, neuron.reset, self.last_factor, np.int32(hidden.max_n_spike),
+            room.factors, room.slopes, room.counts, room.samples, status, np.int32(len(status)),
+        )  # fmt: skip
+        grid = (blocks(hidden.n_neurons, 32), blocks(n, shape.hidden_warps))
+        self._run("hidden_forward", grid, 32 * shape.hidden_warps, arguments, shape.hidden_shared)
+
+    def _output_step(self, part, cursor, training, last, loss, predictions):
+        hidden, output = self.network.layers[1:]
+        room, n, real = self.room, part.stop - part.start, self.dtype.type
+        shape, neuron = self._choose(n), output.neuron
+        if isinstance(self.loss, SpikeCountClassLoss):
+            rule = (np.int32(0), real(self.loss.target_true), real(self.loss.target_false))
+        else:
+            rule = (np.int32(1), real(self.loss.tau), real(self.loss.silent_loss))
+        counts_step = training and last and bool(self.optimizer.moments)
+        schedule = self.optimizer_arrays[0] if training else cursor
+        betas = self.optimizer.betas if training else (0, 0)
+        status, bounded = output.tally()
+        arguments = (
+            room.samples, room.factors, room.counts, np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
+            np.int32(shape.list_capacity), np.int32(shape.state_capacity), room.list_q, room.list_places,
+            output.matrix, np.int32(output.n_neurons), np.int32(output.max_n_spike),
+            neuron.tau, neuron.c, neuron.reset, neuron.slope_floor, self.last_factor, *rule,
+            np.int32(training), np.int32(n), cursor, np.int32(counts_step), schedule, np.float64(betas[0]), np.float64(betas[1]),
+            room.out_gains, room.out_neurons, room.out_totals, room.out_bounds, room.errors,
+            loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)),
+        )  # fmt: skip
+        self._run("output_step", (n,), shape.output_threads, arguments, shape.output_shared)
+
+    def _weight_step(self, part, batch, loss, predictions, totals):
+        hidden, output = self.network.layers[1:]
+        room, n, real = self.room, part.stop - part.start, self.dtype.type
+        shape, neuron = self._choose(n), hidden.neuron
+        last = part.stop == batch
+        mode = (ADD if part.start else 0) | (UPDATE if last else 0) | (STORE if self.keep_gradients or not last else 0)
+        schedule, ((m1, v1), (m2, v2)) = self.optimizer_arrays
+        beta1, beta2 = self.optimizer.betas
+        _, bounded = hidden.tally()
+        arguments = (
+            room.samples, self.table.factors, self.table.rows, room.factors, room.slopes, room.errors, room.counts,
+            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
+            neuron.tau, neuron.reset, neuron.slope_floor, np.int32(shape.update_capacity),
+            room.out_gains, room.out_neurons, room.out_totals, room.out_bounds,
+            np.int32(output.n_neurons * output.max_n_spike), np.int32(output.n_neurons), real(1 / batch), np.int32(mode),
+            hidden.matrix, m1, v1, hidden.gradient, output.matrix, m2, v2, output.gradient,
+            schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
+            real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
+            loss, predictions, room.out_counts[part], room.labels[part], totals, bounded, np.int32(len(bounded)),
+        )  # fmt: skip
+        grid = (blocks(hidden.n_neurons, layout.NEURONS),)
+        self._run("weight_step", grid, shape.update_threads, arguments, shape.update_shared)

@@ -1,0 +1,81 @@
+"""Which steps are fused, what is said about the others, and that every layout stays within its limits. Needs no GPU."""
+
+import unittest
+from unittest import mock
+
+import numpy as np
+
+import bats
+from bats.augmentation import ElasticImages
+from bats.fused import eligibility, layout
+from bats.sources import LatencyImages, SpikeSamples
+from bats.step import Step
+
+
+def network(sizes=(36, 20, 4), device="cpu", **options):
+    settings = {"tau_s": 0.1, "theta": 0.05, "delta_theta": 0.05, "max_n_spike": 6, **options}
+    layers = [bats.LIFLayer(None, n, name=f"layer {place}", **settings) for place, n in enumerate(sizes[1:])]
+    return bats.Network([bats.InputLayer(sizes[0]), *layers], device=device, seed=0)
+
+
+class Eligibility(unittest.TestCase):
+    def reason(self, network, loss=None, optimizer=None, source=None, max_simulation=0.3):
+        source = SpikeSamples(np.zeros((2, 36, 1)), np.ones((2, 36), int), [0, 1]) if source is None else source
+        loss = loss or bats.SpikeCountClassLoss(5, 1)
+        with mock.patch.object(eligibility, "device_reason", lambda _: None), mock.patch.object(
+            eligibility, "shared_limit", lambda: layout.MAX_SHARED
+        ):
+            return eligibility.reason_against(network, loss, optimizer, source.to("cpu", "float32"), max_simulation)
+
+    def test_reasons(self):
+        self.assertIsNone(self.reason(network(), optimizer=bats.AdamOptimizer(0.1)))
+        elastic = ElasticImages(np.zeros((2, 6, 6), np.uint8), [0, 1], seed=0)
+        other_tau = network()
+        other_tau.layers[2].tau_s = 0.2
+        for found, message in (
+            (self.reason(network((36, 20, 20, 4))), "expected two dense LIF layers, received LIFLayer, LIFLayer, LIFLayer"),
+            (self.reason(network(), bats.SpikeTimeLoss()), "expected one of SpikeCountClassLoss, .*, received SpikeTimeLoss"),
+            (self.reason(network(), source=elastic), "stay the same in all epochs, received _ResidentElastic"),
+            (self.reason(network(), max_simulation=np.inf), "expected max_simulation below 16 tau_s = 1.6 s, received inf"),
+            (self.reason(other_tau), "expected one tau_s for both layers, received 0.1 and 0.2"),
+            (self.reason(network(max_n_spike=10**5)), "expected fewer than 65536 hidden neurons and slots"),
+            (self.reason(network((36, 20, 4000))), "more shared memory than a block has"),
+        ):
+            self.assertRegex(found or "", message)
+
+    def test_a_step_says_why_it_is_not_fused(self):
+        source = LatencyImages(np.zeros((2, 6, 6), np.uint8), [0, 1])
+        arguments = (network(), bats.SpikeCountClassLoss(5, 1), source, 2, 0.3)
+        step = Step(*arguments, fused="auto")
+        self.assertFalse(step.fused)
+        self.assertIn("the network is on the cpu", step.fused_reason)
+        with self.assertRaisesRegex(ValueError, "received True, which cannot be: the network is on the cpu"):
+            Step(*arguments, fused=True)
+        with self.assertRaisesRegex(ValueError, 'fused: expected True, False or "auto", received 3'):
+            Step(*arguments, fused=3)
+
+
+class Layouts(unittest.TestCase):
+    def test_limits(self):
+        """Whatever the sizes: what `fits` accepts stays within shared memory at every batch size, and its lists hold something."""
+        rng, accepted = np.random.default_rng(0), 0
+        for _ in range(300):
+            sizes = tuple(int(10 ** rng.uniform(0, high)) for high in (4, 4.5, 3))
+            slots, hidden_slots = (int(10 ** rng.uniform(0, 2)) for _ in range(2))
+            itemsize = int(rng.choice([4, 8]))
+            if not layout.fits(sizes, slots, hidden_slots, itemsize):
+                continue
+            accepted += 1
+            for batch in (1, 50, 128, 129, 1024):
+                part = layout.samples_at_once(batch, sizes[1], hidden_slots, itemsize)
+                self.assertTrue(1 <= part <= batch)
+                shape = layout.choose(part, sizes, slots, hidden_slots, itemsize)
+                for shared in (shape.hidden_shared, shape.output_shared, shape.update_shared):
+                    self.assertLessEqual(shared + layout.STATIC_SHARED, layout.MAX_SHARED)
+                self.assertGreaterEqual(shape.update_capacity, 2)
+                self.assertTrue(1 <= shape.hidden_warps <= 16)
+        self.assertGreater(accepted, 100)
+
+
+if __name__ == "__main__":
+    unittest.main()

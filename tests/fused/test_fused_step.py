@@ -1,0 +1,263 @@
+"""The fused step (bats/fused) against bats.reference and against the plain step: spikes, losses, gradients, training, status.
+
+The kernels need CUDA. float64: the same mathematics in another order, so they agree to 1e-9 as long as no spike grazes the
+threshold (tests/test_networks_against_oracle.py says why). float32: at most twice the error of a naive float32 version.
+"""
+
+import unittest
+from types import SimpleNamespace
+
+import numpy as np
+
+import bats
+from bats import reference
+from bats.device import to_numpy
+from bats.fused import FusedStep
+from bats.sources import SpikeSamples
+from bats.step import Step
+from tests.devices import Cuda
+from tests.oracle import TOLERANCE, build, causal_order, difference, rounded, time_differences, well_conditioned
+from tests.reference.random_networks import random_layers, random_trains
+
+COUNT = (bats.SpikeCountClassLoss(7, 1), lambda s, labels: reference.spike_count_class_loss(s.counts, s.times, labels, 7, 1))
+FIRST = (bats.TTFSSoftmaxCrossEntropy(0.02), lambda s, labels: reference.ttfs_softmax_cross_entropy(s.times, labels, 0.02))
+SMALL = {"shared_limit": 15_000, "at_once": 2}  # lists that outgrow shared memory, batches in several parts
+
+
+def fuse(network, loss, source, batch, t_max, optimizer, **options):
+    """A fused step without graph that keeps its gradients."""
+    step = Step(network, loss, source, batch, t_max, optimizer, graph=False, fused=True)
+    step._fused = FusedStep(network, loss, optimizer, step.source, batch, t_max, keep_gradients=True, **options)
+    return step
+
+
+class Checks:
+    def case(self, seed, sizes, n_batch=4, n_slots=3, max_n_spike=8, span=3, change=None, tau_s=0.05):
+        """The first well-conditioned network that follows from the seed: inputs, layers, and the oracle's trains."""
+        rng = np.random.default_rng(seed)
+        for _ in range(30):
+            times, counts = random_trains(rng, n_batch, sizes[0], n_slots, span * tau_s)
+            layers = random_layers(rng, sizes, tau_s, max_n_spike)
+            if change is not None:
+                times, counts, layers = change(times, counts, layers)
+            t_max = 2 * span * tau_s
+            trains = reference.forward_network(times, counts, layers, t_max)
+            if well_conditioned(layers, trains):
+                labels = rng.integers(0, sizes[-1], n_batch)
+                return SimpleNamespace(times=times, counts=counts, layers=layers, trains=trains, labels=labels, t_max=t_max)
+        self.fail("no well-conditioned network in 30")
+
+    def one_step(self, case, loss, dtype="float64", **options):
+        """One step of the whole batch at learning rate 0, and the network."""
+        network = build(case.layers, case.times.shape[1], self.device, dtype)
+        source = SpikeSamples(case.times, case.counts, case.labels, case.layers[-1].weights.shape[0])
+        batch = len(case.labels)
+        step = fuse(network, loss, source, batch, case.t_max, bats.GradientDescentOptimizer(0), **options)
+        for name in ("factors", "slopes", "errors"):
+            getattr(step._fused.room, name).fill(np.nan)
+        for layer in network.layers[1:]:
+            layer.gradient.fill(np.nan)
+        step.start(np.arange(batch))
+        step.train_next()
+        return step, network
+
+    def check(self, case, losses=(COUNT, FIRST), options=({},)):
+        for (loss, oracle), option in ((a, b) for a in losses for b in options):
+            with self.subTest(loss=type(loss).__name__, **option):
+                step, network = self.one_step(case, loss, **option)
+                expected_loss, errors = oracle(case.trains[-1], case.labels)
+                expected, _ = reference.backward_network(errors, case.times, case.counts, case.layers, case.trains)
+                metrics, status = step.metrics(), network.status()
+                self.assertAlmostEqual(metrics["loss"], expected_loss.mean(), delta=1e-9 * max(1, expected_loss.mean()))
+                np.testing.assert_array_equal(step.predictions, loss.predict(case.trains[-1].times, case.trains[-1].counts))
+                self.assert_hidden_spikes(step._fused, network.layers[1], case)
+                for layer, gradient, spikes in zip(network.layers[1:], expected, case.trains, strict=True):
+                    self.assertLess(difference(layer.gradient.T, gradient), TOLERANCE)
+                    totals = status[layer.name]
+                    found = [totals[name] for name in ("spikes", "silent", "overflow", "non_finite", "bounded")]
+                    self.assertEqual(found, [spikes.counts.sum(), (spikes.counts == 0).sum(), spikes.overflow.sum(), 0, 0])
+
+    def assert_hidden_spikes(self, fused, layer, case):
+        """The spikes of the samples that went through the kernels last."""
+        part = (len(case.labels) - 1) // fused.at_once * fused.at_once
+        expected = case.trains[0]
+        n = len(case.labels) - part
+        np.testing.assert_array_equal(to_numpy(fused.room.counts)[:n], expected.counts[part:])
+        factors = to_numpy(fused.room.factors)[:n].reshape(n, layer.max_n_spike, layer.n_neurons).transpose(0, 2, 1)
+        used = np.arange(layer.max_n_spike) < expected.counts[part:, :, None]
+        times = np.where(used, float(layer.neuron.tau) * np.log(np.where(used, factors, 1)), np.inf)
+        self.assertLess(time_differences(times, expected.times[part:], layer.tau_s).max(initial=0), TOLERANCE)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    def test_random_networks(self):
+        """Odd sizes, batch 1, many neurons; lists in shared memory and out of it, batches whole and in parts."""
+        for seed, sizes, n_batch in ((0, [5, 7, 3], 3), (1, [9, 41, 4], 1), (2, [30, 70, 11], 5), (3, [3, 1, 1], 2)):
+            with self.subTest(sizes=sizes):
+                case = self.case(seed, sizes, n_batch)
+                self.check(case, options=({}, SMALL))
+                self.assertTrue(any(spikes.counts.any() for spikes in case.trains))
+
+    def test_time_to_first_spike(self):
+        case = self.case(10, [8, 35, 4], max_n_spike=1)
+        self.check(case, losses=(FIRST,))
+        self.assertEqual(case.trains[0].counts.max(), 1)
+
+    def test_ties(self):
+        """Inputs on a coarse grid, twin neurons that spike together: equal times in the hidden layer's list."""
+
+        def change(times, counts, layers):
+            grid = layers[0].tau_s / 2
+            layers[0].weights[1::2] = layers[0].weights[: len(layers[0].weights) // 2 * 2 : 2]
+            return np.ceil(times / grid) * grid, counts, layers
+
+        case = self.case(11, [8, 12, 4], change=change)
+        np.testing.assert_array_equal(case.trains[0].times[:, 0], case.trains[0].times[:, 1])
+        self.assertTrue(case.trains[0].counts[:, 0].any())
+        self.check(case)
+
+    def test_silent_neurons_and_empty_samples(self):
+        def change(times, counts, layers):
+            layers[0].weights[:3] = -np.abs(layers[0].weights[:3])
+            times[1], counts[1] = np.inf, 0
+            return times, counts, layers
+
+        case = self.case(12, [6, 9, 4], change=change)
+        self.assertFalse(case.trains[0].counts[:, :3].any() or case.trains[0].counts[1].any())
+        self.check(case)
+
+    def test_silent_network(self):
+        def change(times, counts, layers):
+            layers[0].weights[:] = -1
+            return times, counts, layers
+
+        self.check(self.case(13, [6, 6, 4], change=change))
+
+    def test_full_buffers(self):
+        def change(times, counts, layers):
+            for layer in layers:
+                layer.weights, layer.max_n_spike = np.abs(layer.weights), 2
+            return times, counts, layers
+
+        case = self.case(14, [8, 34, 4], change=change)
+        self.assertTrue(case.trains[0].overflow.any() and case.trains[1].overflow.any())
+        self.check(case, options=({}, SMALL))
+
+    def test_slope_floor_acts_and_is_counted(self):
+        """As in the plain step, bit for bit in the counters."""
+        case = self.case(15, [8, 9, 4])
+        found = []
+        for fused in (True, False):
+            network = build(case.layers, 8, self.device)
+            for layer in network.layers[1:]:
+                layer.slope_floor = 3.0
+                layer.attach(layer.xp, layer.dtype, np.random.default_rng(0))
+            for layer, given in zip(network.layers[1:], case.layers, strict=True):
+                layer.weights = given.weights
+            source = SpikeSamples(case.times, case.counts, case.labels, 4)
+            step = Step(network, COUNT[0], source, 4, case.t_max, bats.GradientDescentOptimizer(1.0), graph=False, fused=fused)
+            step.train(np.arange(4))
+            found.append((network.status(), [to_numpy(layer.weights) for layer in network.layers[1:]]))
+        self.assertEqual(found[0][0], found[1][0])
+        self.assertGreater(found[0][0]["layer 0"]["bounded"], 0)
+        for one, two in zip(found[0][1], found[1][1], strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-11)
+
+    def test_non_finite_weights_are_counted(self):
+        case = self.case(16, [6, 40, 4])
+        case.layers[0].weights = np.full((40, 6), np.nan)
+        _, network = self.one_step(case, COUNT[0])
+        self.assertEqual(network.status()["layer 0"]["non_finite"], (case.counts.sum(axis=1) > 0).sum() * 40)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    def trained(self, fused, optimizer=bats.AdamOptimizer, loss=COUNT[0], dtype="float64", graph=False, epochs=2):
+        case = self.case(20, [12, 37, 5], n_batch=23)
+        network = build(case.layers, 12, self.device, dtype)
+        source = SpikeSamples(case.times, case.counts, case.labels, 5)
+        step = Step(network, loss, source, 6, case.t_max, optimizer(1e-3), graph=graph, fused=fused)
+        for epoch in range(epochs):
+            step.start(np.random.default_rng(epoch).permutation(23))
+            while step.train_next():
+                pass
+        return step
+
+    def test_training_is_that_of_the_plain_step(self):
+        """Eight steps with every optimizer and loss, the last batch of an epoch smaller."""
+        before = [layer.weights for layer in self.case(20, [12, 37, 5], n_batch=23).layers]
+        for optimizer in (bats.GradientDescentOptimizer, bats.AdamOptimizer, bats.NAdamOptimizer):
+            loss = FIRST[0] if optimizer is bats.NAdamOptimizer else COUNT[0]
+            with self.subTest(optimizer=optimizer.__name__):
+                fused, plain = (self.trained(choice, optimizer, loss) for choice in (True, False))
+                self.assertEqual((fused.fused, plain.fused), (True, False))
+                one, two = fused.metrics(), plain.metrics()
+                self.assertAlmostEqual(one.pop("loss"), two.pop("loss"), delta=1e-8)
+                self.assertEqual(one, two)
+                for first, second, start in zip(fused.network.layers[1:], plain.network.layers[1:], before, strict=True):
+                    moved = to_numpy(second.weights) - start
+                    self.assertGreater(np.abs(moved).max(), 1e-4)
+                    self.assertLess(difference(to_numpy(first.weights) - start, moved), 1e-7)
+
+    def test_same_bits_every_time(self):
+        first, again = self.trained(True, dtype="float32"), self.trained(True, dtype="float32")
+        for one, two in zip(first.network.layers[1:], again.network.layers[1:], strict=True):
+            self.assertEqual(to_numpy(one.weights).tobytes(), to_numpy(two.weights).tobytes())
+        self.assertEqual(first.metrics(), again.metrics())
+
+    def test_evaluation(self):
+        """Predictions and metrics of the plain step; no weight changes; the state of the metrics can be stored."""
+        found = []
+        for fused in (True, False):
+            step = self.trained(False)
+            evaluation = Step(step.network, step.loss, step.source, 6, step.max_simulation, graph=False, fused=fused)
+            evaluation.reset_metrics()
+            evaluation.start(np.arange(23))
+            predictions = []
+            while evaluation.evaluate_next():
+                predictions.append(evaluation.predictions)
+            state = evaluation.metrics_state()
+            metrics = evaluation.metrics()
+            evaluation.reset_metrics()
+            evaluation.load_metrics_state(state)
+            self.assertEqual(evaluation.metrics(), metrics)
+            weights = [to_numpy(layer.weights).tolist() for layer in step.network.layers[1:]]
+            found.append((np.concatenate(predictions).tolist(), metrics, weights))
+        self.assertAlmostEqual(found[0][1].pop("loss"), found[1][1].pop("loss"), delta=1e-9)
+        self.assertEqual(*found)
+
+    def test_float32_within_twice_the_naive_error(self):
+        """Median over 20 networks, for the gradient of either layer."""
+        ours, naive = [], []
+        for seed in range(60):
+            case = self.case(100 + seed, [10, 33, 5])
+            case.times = rounded(case.times)
+            for layer in case.layers:
+                layer.weights = rounded(layer.weights)
+            exact = reference.forward_network(case.times, case.counts, case.layers, case.t_max)
+            rough = reference.forward_network(case.times, case.counts, case.layers, case.t_max, dtype=np.float32, origin="absolute")
+            order = causal_order(case.times, [trains.times for trains in exact])
+            if not well_conditioned(case.layers, exact) or causal_order(case.times, [trains.times for trains in rough]) != order:
+                continue
+            step, network = self.one_step(case, COUNT[0], "float32")
+            if (to_numpy(step._fused.room.counts)[:4] != exact[0].counts).any():
+                continue
+            _, errors = COUNT[1](exact[-1], case.labels)
+            expected, _ = reference.backward_network(errors, case.times, case.counts, case.layers, exact)
+            other, _ = reference.backward_network(errors, case.times, case.counts, case.layers, rough)
+            ours.append([difference(layer.gradient.T, e) for layer, e in zip(network.layers[1:], expected, strict=True)])
+            naive.append([difference(o, e) for o, e in zip(other, expected, strict=True)])
+            if len(ours) == 20:
+                break
+        self.assertEqual(len(ours), 20)
+        ours, naive = np.median(ours, axis=0), np.median(naive, axis=0)
+        self.assertTrue((ours <= 2 * naive).all(), f"{ours} against {naive}")
+
+
+class OnCuda(Checks, Cuda):
+    def test_a_captured_step_has_the_same_bits(self):
+        plain, captured = self.trained(True, graph=False, epochs=4), self.trained(True, graph=True, epochs=4)
+        for one, two in zip(plain.network.layers[1:], captured.network.layers[1:], strict=True):
+            self.assertEqual(to_numpy(one.weights).tobytes(), to_numpy(two.weights).tobytes())
+        self.assertEqual(plain.metrics(), captured.metrics())
+
+
+if __name__ == "__main__":
+    unittest.main()
