@@ -2,6 +2,7 @@
 
 import environment  # noqa: F401
 import numpy as np
+import short_cases
 
 import bats
 from bats.augmentation import ElasticImages
@@ -78,6 +79,7 @@ def main():
             bats.SpikeCountLoss().compute_errors(times, counts, np.ones(counts.shape))
             print(dtype, type(loss).__name__, step.metrics()["loss"])
         fused_steps(dtype, images, rng)
+    short_cases.run("cuda", rng)
     print("short step done")
 
 
