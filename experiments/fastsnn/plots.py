@@ -100,7 +100,7 @@ def accuracy(rows, path):
         if kind in PUBLISHED:
             trade.scatter(PUBLISHED[kind]["spikes"], PUBLISHED[kind]["accuracy"], marker="x", color=COLOURS[n], label=f"{kind}, published")
             bars.scatter(n, PUBLISHED[kind]["spikes"], marker="x", color="black", zorder=3, label=None if n else "published")
-    curves.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"Fashion-MNIST, {len(final[kinds[0]])} seeds")
+    curves.set(xlabel="epoch", ylabel="test accuracy (%)", title="Fashion-MNIST, a line per seed")
     bars.set_xticks(range(len(kinds)), [kind.replace(", ", ",\n") for kind in kinds])
     bars.set(ylabel="hidden spikes per sample", title=f"Spikes after {last} epochs")
     trade.set(xlabel="hidden spikes per sample", ylabel="test accuracy (%)", title="Accuracy against spikes", xlim=(0, None))
