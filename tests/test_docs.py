@@ -58,6 +58,10 @@ class Docs(unittest.TestCase):
         self.assertEqual(names["network"].layers[1].spike_counts.shape, (8, 40))
         self.assertEqual(names["errors"].shape, (8, 3))
 
+    def test_silent_neurons(self):
+        _, names = self.run_page("silent_neurons.md")
+        self.assertIs(names["network"].layers[-1].regularizer, names["alive"])
+
     def test_links(self):
         """Every relative link of the pages leads to a file of the repository."""
         for page in DOCS.glob("*.md"):
