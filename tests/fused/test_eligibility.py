@@ -37,6 +37,8 @@ class Eligibility(unittest.TestCase):
             (self.reason(network(), bats.SpikeTimeLoss()), "expected one of SpikeCountClassLoss, .*, received SpikeTimeLoss"),
             (self.reason(network(), source=elastic), "stay the same in all epochs, received _ResidentElastic"),
             (self.reason(network(), max_simulation=np.inf), "expected max_simulation below 16 tau_s = 1.6 s, received inf"),
+            (self.reason(network(grid=bats.TimeGrid(0.001))), "a layer has a time grid"),
+            (self.reason(network(regularizer=bats.SpikeRateRegularizer())), "a layer has a regularizer"),
             (self.reason(other_tau), "expected one tau_s for both layers, received 0.1 and 0.2"),
             (self.reason(network(max_n_spike=10**5)), "expected fewer than 65536 hidden neurons and slots"),
             (self.reason(network((36, 20, 4000))), "more shared memory than a block has"),
