@@ -14,6 +14,7 @@ from bats.sources import Resident
 LOSSES = (SpikeCountClassLoss, TTFSSoftmaxCrossEntropy)
 OPTIMIZERS = (GradientDescentOptimizer, AdamOptimizer, NAdamOptimizer)
 MOST_NEURONS = 2**16  # neuron and slot of a spike share 32 bits
+MOST_WEIGHTS = 2**31  # of the first layer: a row's offset has 32 bits
 
 
 def device_reason(network):
@@ -54,6 +55,8 @@ def reason_against(network, loss, optimizer, source, max_simulation):
     if max(hidden.n_neurons, hidden.max_n_spike) >= MOST_NEURONS:
         return f"expected fewer than {MOST_NEURONS} hidden neurons and slots, received {hidden.n_neurons} and {hidden.max_n_spike}"
     sizes = tuple(layer.n_neurons for layer in network.layers)
+    if sizes[0] * sizes[1] >= MOST_WEIGHTS:
+        return f"expected fewer than {MOST_WEIGHTS} weights in the first layer, received {sizes[0] * sizes[1]}"
     if not layout.fits(sizes, output.max_n_spike, hidden.max_n_spike, np.dtype(network.dtype).itemsize, shared_limit()):
         return f"layers of {sizes} neurons need more shared memory than a block has"
     return None

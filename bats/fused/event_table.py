@@ -5,17 +5,20 @@ import numpy as np
 from bats import ops
 
 CHUNK = 1000  # samples encoded at a time
+_ROWS = np.dtype({"names": ["rows", "wide"], "formats": [np.uintp, np.int32], "itemsize": 16})  # EventRows of cuda/fused/batch.cuh
 
 
 class EventTable:
-    """source: Resident of images or spike trains; neuron: of the layer that receives the events.
+    """source: Resident of images or spike trains; neuron: of the layer that receives the events; last_factor: e^{t_max / tau}.
 
-    factors [n_events] = e^{t / tau}; rows [n_events] int32, the input neuron; samples [n, 2] int64: the place of a sample's first
-    event, and its number of events with its label in the upper half (struct Sample of cuda/fused/batch.cuh).
+    factors [n_events] = e^{t / tau} < last_factor; rows [n_events], the input neuron, uint16 where that is enough, else int32;
+    samples [n, 2] int64: the place of a sample's first event, and its number of events with its label in the upper half (struct
+    Sample of cuda/fused/batch.cuh).
     """
 
-    def __init__(self, source, neuron):
+    def __init__(self, source, neuron, last_factor, n_inputs):
         xp, n = source.xp, len(source)
+        kind = np.uint16 if n_inputs <= 2**16 else np.int32
         size = max(1, min(CHUNK, n))
         place = source.allocate(size)
         order, cursor = xp.arange(n, dtype=np.int32), xp.zeros(1, dtype=np.int64)
@@ -24,16 +27,19 @@ class EventTable:
             events, _ = source.load(order, cursor, min(size, n - first), place)
             room = xp.empty_like(events.times)
             ops.event_factors(events, neuron, room)
-            used = xp.arange(room.shape[1]) < events.counts[:, None]
+            used = (xp.arange(room.shape[1]) < events.counts[:, None]) & (room < last_factor)
             factors.append(room[used])
-            rows.append(events.neurons[used])
-            counts.append(events.counts.astype(np.int64))
-        if n == 0:
-            factors, rows, counts = [xp.zeros(0, source.dtype)], [xp.zeros(0, np.int32)], [xp.zeros(0, np.int64)]
-        counts = xp.concatenate(counts)
+            rows.append(events.neurons[used].astype(kind))
+            counts.append(used.sum(axis=1, dtype=np.int64))
         # Never empty: a kernel may be handed its address.
         self.factors = xp.concatenate([*factors, xp.ones(1, dtype=source.dtype)])
-        self.rows = xp.concatenate([*rows, xp.zeros(1, dtype=np.int32)])
+        self.rows = xp.concatenate([*rows, xp.zeros(1, dtype=kind)])
+        counts = xp.concatenate([*counts, xp.zeros(0, dtype=np.int64)])
         self.samples = xp.empty((n, 2), dtype=np.int64)
         self.samples[:, 0] = xp.cumsum(counts) - counts
         self.samples[:, 1] = counts + (source.labels.astype(np.int64) << 32)
+
+    @property
+    def rows_argument(self):
+        """What a kernel receives for the rows."""
+        return np.array((self.rows.data.ptr, self.rows.dtype.itemsize == 4), dtype=_ROWS)

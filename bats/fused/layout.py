@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from bats.ops.arguments import blocks
 
 HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
-NEURONS = 8  # hidden neurons of a block, as in cuda/fused/weight_step.cu
-MAX_SHARED = 200 * 1024  # of a block, bytes; less where the device has less
-SCRATCH_BYTES = 128 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
+NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
+SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
+UNIT_BYTES = 32  # of a piece of work in cuda/fused/weight_step.cu
+MAX_SHARED = 220 * 1024  # of a block, bytes; less where the device has less
+SCRATCH_BYTES = 124 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
 STATIC_SHARED = 4 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
-UPDATE_CAPACITY = 3072  # hidden spikes of 8 neurons that are worked on together
-SMALL_BATCH = 128  # from here on the device is full, and two blocks per processor beat one large one
+CHUNK = 1024  # hidden spikes that the outputs go through together
+SMALL_BATCH = 128  # up to here the second weights' blocks use the processors that the first weights' blocks leave free
 
 
 @dataclass(frozen=True)
@@ -21,52 +23,78 @@ class Layout:
 
     hidden_warps: int
     hidden_shared: int
-    output_threads: int
+    threads: int  # of the second and third kernel
     output_shared: int
     list_capacity: int
-    state_capacity: int
-    update_threads: int
+    chunk: int
+    weights2_staged: bool  # the second weights are copied to shared memory
     update_shared: int
-    update_capacity: int
+    weights1_staged: bool  # a block's first weights and their moments are
+    group: int  # hidden neurons of a block that does second weights
+
+
+def padded_slots(n_hidden, n_slots):
+    """Room for the spikes of a sample: whole groups of 32 neurons, each full."""
+    return 32 * blocks(n_hidden, 32) * n_slots
 
 
 def samples_at_once(batch, n_hidden, n_slots, itemsize):
     """How many samples go through the kernels together: room for the worst case of every list must not exceed SCRATCH_BYTES."""
-    per_sample = n_hidden * n_slots * (5 * itemsize + 8)
-    most = max(1, SCRATCH_BYTES // per_sample)
+    most = max(1, SCRATCH_BYTES // (padded_slots(n_hidden, n_slots) * (4 * itemsize + 4)))
     return blocks(batch, blocks(batch, most)) if batch else 0
 
 
 def fits(sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED):
     """Whether the lists that have to lie in shared memory do."""
     layout = choose(1, sizes, n_out_slots, n_hidden_slots, itemsize, limit)
-    return max(layout.output_shared, layout.update_shared, layout.hidden_shared) + STATIC_SHARED <= limit
+    return layout is not None
 
 
 def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED):
-    """Layout for `batch` samples at once; sizes = (n_pre, n_hidden, n_out)."""
+    """Layout for `batch` samples at once; sizes = (n_pre, n_hidden, n_out). None if something does not fit."""
     n_pre, n_hidden, n_out = sizes
-    limit -= STATIC_SHARED
+    room = limit - STATIC_SHARED
+    threads = 1024 if limit >= 64 * 1024 else 256
     warps = blocks(batch * blocks(n_hidden, 32), N_PROCESSORS)
-    warps = max(4, warps) if warps <= 16 else 4
-    warps = min(warps, max(1, limit // (HIDDEN_TILE * 4 * itemsize)))
-    small = batch <= SMALL_BATCH
-    threads = 1024 if small else 512
-    room = limit if small else limit // 2
-    worst = n_hidden * n_hidden_slots
-    fixed = (4 * n_out * n_out_slots + n_out + 64) * itemsize + 4 * (threads + 2 * n_out + 1 + n_out * n_out_slots)
-    per_entry = 2 * itemsize + 8
-    list_capacity = _even(min(LIST_CAPACITY, worst, max(0, room - fixed) // per_entry))
-    left = max(0, room - fixed - list_capacity * per_entry)
-    state_capacity = _even(min(left // (2 * itemsize), 32 * blocks(list_capacity, 32) * n_out))
-    update_fixed = NEURONS * ((n_pre | 1) + n_out) * itemsize + 2 * n_hidden_slots * itemsize + 3 * 4 * 1024
-    update_capacity = _even(min(UPDATE_CAPACITY, NEURONS * n_hidden_slots * batch, max(0, limit - update_fixed) // (2 * itemsize)))
-    return Layout(
-        warps, warps * HIDDEN_TILE * 4 * itemsize,
-        threads, fixed + list_capacity * per_entry + 2 * state_capacity * itemsize, list_capacity, state_capacity,
-        1024, update_fixed + 2 * max(2, update_capacity) * itemsize, max(2, update_capacity),
-    )  # fmt: skip
+    warps = max(4, warps) if warps <= 16 else 8
+    warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
+    output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
+    update = threads * UNIT_BYTES + NEURONS * (n_pre | 1) * itemsize
+    copies = 3 * n_pre * NEURONS * itemsize
+    weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies <= room
+    update += copies if weights1_staged else 0
+    hidden_shared = warps * HIDDEN_TILE * 4 * itemsize
+    if output is None or max(update, hidden_shared) > room:
+        return None
+    free = N_PROCESSORS - blocks(n_hidden, NEURONS)
+    group = blocks(n_hidden, free) if free > 0 and batch <= SMALL_BATCH else NEURONS
+    group = max(1, min(group, threads // n_out))
+    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, group)
 
 
-def _even(n):
-    return int(n) // 2 * 2
+def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):
+    """Shared memory of the second kernel, array by array as lay_out() of cuda/fused/output_step.cu does it."""
+    even = _even_up(n_out)
+    segments = chunk // SEGMENT
+    reals = [2 * n_out * n_slots, n_hidden * even if staged else 0, *[list_capacity] * 3, *[n_out * (chunk + segments)] * 2]
+    reals += [*[even * segments] * 3, even, even, n_out, *[n_out * n_slots] * 2, n_out, 2]
+    integers = 2 * threads + list_capacity + 2 * n_out + blocks(n_hidden, 32) + 1 + n_hidden + n_out + 1 + 32
+    return sum(_even_up(n) for n in reals) * itemsize + 4 * integers
+
+
+def _choose_output(room, threads, n_hidden, n_out, n_slots, worst, itemsize):
+    """(bytes, list_capacity, chunk, staged): the second weights in shared memory if possible, long lists, then a large chunk."""
+    sizes = (n_hidden, n_out, n_slots, itemsize)
+    longest = _even_up(min(LIST_CAPACITY, worst))
+    chunks = [chunk for chunk in (CHUNK, 768, 512, 384, 256, 192, 128, 64, 32, 16, SEGMENT) if chunk < worst + SEGMENT or chunk == SEGMENT]
+    for staged in (True, False):
+        for capacity in (longest, *(n for n in (1024, 512, 256, 128, 64, 32, 16, 8, 2) if n < longest)):
+            for chunk in chunks:
+                needed = output_bytes(threads, capacity, chunk, staged, *sizes)
+                if needed <= room and (chunk >= 64 or chunk == chunks[0] or not staged):
+                    return needed, capacity, chunk, staged
+    return None
+
+
+def _even_up(n):
+    return (int(n) + 1) // 2 * 2

@@ -30,27 +30,28 @@ class FusedStep:
         hidden, output = network.layers[1:]
         self.dtype, xp = np.dtype(network.dtype), network.xp
         real = self.dtype.type
-        self.table = EventTable(source, hidden.neuron)
         self.last_factor = real(np.exp(max_simulation / float(hidden.neuron.tau)))
+        self.table = EventTable(source, hidden.neuron, self.last_factor, network.layers[0].n_neurons)
         self.shared_limit = shared_limit or eligibility.shared_limit()
         self.at_once = at_once or layout.samples_at_once(batch_size, hidden.n_neurons, hidden.max_n_spike, self.dtype.itemsize)
-        n, n_hidden, out_capacity = self.at_once, hidden.n_neurons, output.n_neurons * output.max_n_spike
-        worst = n_hidden * hidden.max_n_spike
-        shapes = [self._choose(part) for part in {1, n}]  # a last batch may be of any size in between
-        lists = (n, 2, worst) if min(shape.list_capacity for shape in shapes) < worst else (1, 1, 1)
+        n, n_hidden, n_out, slots = self.at_once, hidden.n_neurons, output.n_neurons, output.max_n_spike
+        worst = layout.padded_slots(n_hidden, hidden.max_n_spike)
+        n_groups, n_blocks = blocks(n_hidden, 32), blocks(n_hidden, layout.NEURONS)
         self.room = SimpleNamespace(
-            factors=xp.zeros((n, worst), self.dtype),
-            slopes=xp.zeros((n, worst), self.dtype),
-            errors=xp.zeros((n, worst), self.dtype),
+            list_q=xp.zeros((n, worst), self.dtype),
+            list_places=xp.zeros((n, worst), np.uint32),
+            list_counts=xp.zeros((n, n_groups), np.int32),
+            extremes=xp.zeros((n, n_groups, 2), self.dtype),
+            slopes=xp.zeros((n, hidden.max_n_spike, n_hidden), self.dtype),
             counts=xp.zeros((n, n_hidden), np.int32),
             samples=xp.zeros((n, 2), np.int64),
-            list_q=xp.zeros(lists, self.dtype),
-            list_places=xp.zeros(lists, np.uint32),
-            out_gains=xp.zeros((n, 2, out_capacity), self.dtype),
-            out_neurons=xp.zeros((n, out_capacity), np.int32),
-            out_totals=xp.zeros(n, np.int32),
-            out_bounds=xp.zeros(n, self.dtype),
-            out_counts=xp.zeros((batch_size, output.n_neurons), np.int32),
+            spike_q=xp.zeros((n, worst), self.dtype),
+            spike_gains=xp.zeros((n, worst), self.dtype),
+            places=xp.zeros((n_blocks * n * layout.NEURONS, 2), np.int32),
+            bounds=xp.zeros(n_blocks * n * layout.NEURONS, self.dtype),
+            out_spikes=xp.zeros((n, n_out * slots, 2), self.dtype),
+            out_starts=xp.zeros((n, n_out + 1), np.int32),
+            out_counts=xp.zeros((batch_size, n_out), np.int32),
             labels=xp.zeros(batch_size, np.int32),
         )
         self.in_order = xp.zeros((max(1, batch_size), 2), np.int64)
@@ -101,9 +102,10 @@ class FusedStep:
         shape, neuron = self._choose(n), hidden.neuron
         status, _ = hidden.tally()
         arguments = (
-            self.in_order, cursor, self.table.factors, self.table.rows, hidden.matrix,
+            self.in_order, cursor, self.table.factors, self.table.rows_argument, hidden.matrix,
             np.int32(n), np.int32(hidden.n_neurons), neuron.c, neuron.reset, self.last_factor, np.int32(hidden.max_n_spike),
-            room.factors, room.slopes, room.counts, room.samples, status, np.int32(len(status)),
+            room.list_q, room.list_places, room.list_counts, room.extremes, room.slopes, room.counts, room.samples,
+            status, np.int32(len(status)),
         )  # fmt: skip
         grid = (blocks(hidden.n_neurons, 32), blocks(n, shape.hidden_warps))
         self._run("hidden_forward", grid, 32 * shape.hidden_warps, arguments, shape.hidden_shared)
@@ -120,36 +122,38 @@ class FusedStep:
         schedule = self.optimizer_arrays[0] if training else cursor
         betas = self.optimizer.betas if training else (0, 0)
         status, bounded = output.tally()
+        _, hidden_bounded = hidden.tally()
         arguments = (
-            room.samples, room.factors, room.counts, np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
-            np.int32(shape.list_capacity), np.int32(shape.state_capacity), room.list_q, room.list_places,
+            room.samples, np.int32(n), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
+            room.list_q, room.list_places, room.list_counts, room.extremes, room.counts, room.slopes,
             output.matrix, np.int32(output.n_neurons), np.int32(output.max_n_spike),
-            neuron.tau, neuron.c, neuron.reset, neuron.slope_floor, self.last_factor, *rule,
-            np.int32(training), np.int32(n), cursor, np.int32(counts_step), schedule, np.float64(betas[0]), np.float64(betas[1]),
-            room.out_gains, room.out_neurons, room.out_totals, room.out_bounds, room.errors,
-            loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)),
+            neuron.tau, neuron.c, neuron.reset, neuron.slope_floor, self.last_factor,
+            hidden.neuron.reset, hidden.neuron.slope_floor, *rule,
+            np.int32(training), np.int32(shape.list_capacity), np.int32(shape.chunk), np.int32(shape.weights2_staged),
+            cursor, np.int32(counts_step), schedule, np.float64(betas[0]), np.float64(betas[1]),
+            room.spike_q, room.spike_gains, room.places, room.bounds, room.out_spikes, room.out_starts,
+            loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)), hidden_bounded,
         )  # fmt: skip
-        self._run("output_step", (n,), shape.output_threads, arguments, shape.output_shared)
+        self._run("output_step", (n,), shape.threads, arguments, shape.output_shared)
 
     def _weight_step(self, part, batch, loss, predictions, totals):
         hidden, output = self.network.layers[1:]
         room, n, real = self.room, part.stop - part.start, self.dtype.type
-        shape, neuron = self._choose(n), hidden.neuron
+        shape = self._choose(n)
         last = part.stop == batch
         mode = (ADD if part.start else 0) | (UPDATE if last else 0) | (STORE if self.keep_gradients or not last else 0)
         schedule, ((m1, v1), (m2, v2)) = self.optimizer_arrays
         beta1, beta2 = self.optimizer.betas
-        _, bounded = hidden.tally()
+        out_capacity = output.n_neurons * output.max_n_spike
         arguments = (
-            room.samples, self.table.factors, self.table.rows, room.factors, room.slopes, room.errors, room.counts,
-            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
-            neuron.tau, neuron.reset, neuron.slope_floor, np.int32(shape.update_capacity),
-            room.out_gains, room.out_neurons, room.out_totals, room.out_bounds,
-            np.int32(output.n_neurons * output.max_n_spike), np.int32(output.n_neurons), real(1 / batch), np.int32(mode),
+            room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_gains, room.places, room.bounds,
+            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int64(room.spike_q.shape[1]),
+            room.out_spikes, room.out_starts, np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group),
+            real(1 / batch), np.int32(mode), np.int32(shape.weights1_staged),
             hidden.matrix, m1, v1, hidden.gradient, output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
-            loss, predictions, room.out_counts[part], room.labels[part], totals, bounded, np.int32(len(bounded)),
+            loss, predictions, room.out_counts[part], room.labels[part], totals,
         )  # fmt: skip
-        grid = (blocks(hidden.n_neurons, layout.NEURONS),)
-        self._run("weight_step", grid, shape.update_threads, arguments, shape.update_shared)
+        grid = (blocks(hidden.n_neurons, layout.NEURONS) + blocks(hidden.n_neurons, shape.group),)
+        self._run("weight_step", grid, shape.threads, arguments, shape.update_shared)

@@ -2,28 +2,107 @@
 //
 // A lane owns a neuron and a warp (sample, 32 neurons); the warps of a block take different samples of the same neurons, so that
 // they find each other's weights in the first-level cache. The sums a and b are kept without resets, and the resets in one sum R
-// ("fall"): a neuron crosses within an interval only if b - a y_low - R reaches a limit that depends on the interval alone
-// (below), which is one comparison per event. Only where that bound is reached the exact test of docs/theory.md, (12), is made.
+// ("fall"): eight events are added in a row, and one comparison per event (crossing_limit) says whether a spike is possible after
+// it. Only there is the exact test made, for the whole warp at once. Spikes are appended to the list of the warp as they come.
+#include "common/block.cuh"
 #include "fused/batch.cuh"
-#include "lif/crossing.cuh"
-#include "lif/event.cuh"
 
-// One event and the interval after it. u reaches theta at y iff b - R >= a y + c / y; over the interval E ... E_next the right side
-// is at most c (E_next - E)^2 / E_next below its value at the end, which makes the limit.
+// One event and the interval after it.
 template <typename real>
 struct __align__(4 * sizeof(real)) Interval {
     real e;      // factor E of the event
     real y_low;  // 1 / E_next
     real limit;  // infinity where the next event has the same time: no interval, no test
-    int row;     // row of the weights
+    int offset;  // of the weights' row
 };
 
 template <typename real>
-__device__ __forceinline__ Interval<real> make_interval(real e, real e_next, int row, real c) {
-    if (e == e_next) return {e, 0, Constants<real>::infinity(), row};
-    const real y_low = 1 / e_next, width = e_next - e;
-    const real rounding = e_next * real(1e-6);  // the bound must not be sharper than the exact test
-    return {e, y_low, c * (e_next - width * width * y_low - rounding), row};
+__device__ __forceinline__ Interval<real> make_interval(real e, real e_next, int offset, real c) {
+    const real y_low = reciprocal(e_next);
+    return {e, y_low, e == e_next ? Constants<real>::infinity() : crossing_limit(e, e_next, y_low, c), offset};
+}
+
+// What a neuron has gone through, and the list of its warp.
+template <typename real>
+struct Neurons {
+    real a, b, fall;
+    int count, listed;  // spikes of this neuron, of the warp
+    bool overflow;
+    real first, last;   // least and greatest factor of a spike of this neuron
+};
+
+template <typename real>
+struct SpikeStore {
+    real* q;             // of the warp's list
+    unsigned* place;
+    real* slopes;        // of this neuron, slot by slot
+    int n_hidden, n_slots, i;
+};
+
+// The spikes of the warp's neurons after one event; a and b include it.
+template <typename real>
+__device__ __forceinline__ void fire(Neurons<real>& neurons, const Interval<real>& event, real a, real b, real bound, real c, real reset,
+                                     const SpikeStore<real>& store) {
+    real y_high = reciprocal(event.e);
+    const real inverse_two_a = reciprocal(a + a);
+    while (true) {
+        const Crossing<real> found = crossing(a, b - neurons.fall, c, inverse_two_a, y_high, event.y_low);
+        bool fires = bound >= neurons.fall && found.crosses;
+        if (fires && neurons.count == store.n_slots) {
+            neurons.overflow = true;
+            neurons.fall = Constants<real>::infinity();
+            fires = false;
+        }
+        const unsigned firing = __ballot_sync(FULL_WARP, fires);
+        if (firing == 0) return;
+        if (fires) {
+            const real q = reciprocal(found.y);
+            const int to = neurons.listed + __popc(firing & ((1u << (threadIdx.x & 31)) - 1));
+            store.q[to] = q;
+            store.place[to] = (unsigned)neurons.count << 16 | (unsigned)store.i;
+            store.slopes[(size_t)neurons.count * store.n_hidden] = found.x * found.y;
+            if (neurons.count == 0) neurons.first = q;
+            neurons.last = q;
+            ++neurons.count;
+            neurons.fall = store.n_slots == 1 ? Constants<real>::infinity() : fma(reset, q, neurons.fall);  // one slot: nothing overflows
+            y_high = found.y;
+        }
+        neurons.listed += __popc(firing);
+    }
+}
+
+constexpr int UNROLL = 8;
+
+template <typename real>
+__device__ __forceinline__ void load_weights(real* w, const Interval<real>* events, const real* weights) {
+#pragma unroll
+    for (int u = 0; u < UNROLL; ++u) w[u] = weights[events[u].offset];
+}
+
+// UNROLL events, with their weights; then the weights of the events 2 UNROLL later are asked for, before the spikes are looked at.
+template <typename real>
+__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* events, real* w, bool more, const real* weights,
+                                           real c, real reset, const SpikeStore<real>& store) {
+    real a[UNROLL], b[UNROLL], bound[UNROLL];
+    real highest = -Constants<real>::infinity();
+#pragma unroll
+    for (int u = 0; u < UNROLL; ++u) {
+        const Interval<real> event = events[u];
+        const real part = w[u] * event.e;
+        b[u] = (u ? b[u - 1] : neurons.b) + part;
+        a[u] = fma(part, event.e, u ? a[u - 1] : neurons.a);
+        bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
+        highest = max(highest, bound[u]);
+    }
+    if (more) load_weights(w, events + 2 * UNROLL, weights);
+    if (__any_sync(FULL_WARP, highest >= neurons.fall)) {
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            if (__any_sync(FULL_WARP, bound[u] >= neurons.fall)) fire(neurons, events[u], a[u], b[u], bound[u], c, reset, store);
+        }
+    }
+    neurons.a = a[UNROLL - 1];
+    neurons.b = b[UNROLL - 1];
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
@@ -32,98 +111,73 @@ template <typename real>
 __global__ void __launch_bounds__(512) hidden_forward(
         const Sample* __restrict__ samples,        // in the order of training; the batch starts at *cursor
         const long long* __restrict__ cursor,
-        const real* __restrict__ event_factors,    // of all samples' events, E ascending in every sample
-        const int* __restrict__ event_rows,
+        const real* __restrict__ event_factors,    // of all samples' events, E ascending in every sample, below last_factor
+        EventRows event_rows,
         const real* __restrict__ weights,          // [n_pre, n_hidden]
         int batch, int n_hidden, real c, real reset, real last_factor,  // e^{t_max / tau}
         int n_slots,
-        real* __restrict__ factors,                // [batch, n_slots, n_hidden]: q of every spike; slots past the count are not touched
-        real* __restrict__ slopes,                 // [batch, n_slots, n_hidden]
+        real* __restrict__ list_q, unsigned* __restrict__ list_place,  // [batch, n_groups, 32 n_slots]: q, slot << 16 | neuron
+        int* __restrict__ list_counts,             // [batch, n_groups]
+        real* __restrict__ extremes,               // [batch, n_groups, 2]: least and greatest q
+        real* __restrict__ slopes,                 // [batch, n_slots, n_hidden]; slots past the count are not touched
         int* __restrict__ counts,                  // [batch, n_hidden]
         Sample* __restrict__ batch_samples,        // [batch]: what the other kernels need to know of the batch
         unsigned long long* status, int n_rows) {  // [n_rows, 4]: spikes, silent, overflowing, non-finite
-    constexpr int TILE = 256, UNROLL = 8;
-    extern __shared__ double shared_memory[];
+    constexpr int TILE = 256;
+    extern __shared__ __align__(16) double shared_memory[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int s = blockIdx.y * (blockDim.x >> 5) + warp;  // s in [0, batch)
     if (s >= batch) return;
     Interval<real>* events = reinterpret_cast<Interval<real>*>(shared_memory) + warp * TILE;
     const int i = blockIdx.x * 32 + lane;
     const bool valid = i < n_hidden;
-    Sample sample = samples[*cursor + s];
+    const Sample sample = samples[*cursor + s];
     event_factors += sample.first;
-    event_rows += sample.first;
-    sample.n_events = events_before(event_factors, sample.n_events, last_factor);
     if (blockIdx.x == 0 && lane == 0) batch_samples[s] = sample;
-    const int n_events = sample.n_events;
 
-    const size_t base_slot = (size_t)s * n_slots * n_hidden + i;
+    const size_t group = (size_t)s * gridDim.x + blockIdx.x, list = group * 32 * n_slots;
+    const SpikeStore<real> store = {list_q + list, list_place + list, slopes + (size_t)s * n_slots * n_hidden + i, n_hidden, n_slots, i};
     const real* my_weights = weights + (valid ? i : 0);
-    Walk<real> walk = {0, 0, 0, false};
-    real fall = valid ? real(0) : Constants<real>::infinity();  // infinity: never fires again
-    for (int first = 0; first < n_events; first += TILE) {
-        const int n_tile = min(TILE, n_events - first), n_padded = (n_tile + UNROLL - 1) / UNROLL * UNROLL;
+    Neurons<real> neurons = {0, 0, valid ? real(0) : Constants<real>::infinity(), 0, 0, false, Constants<real>::infinity(), 0};
+    for (int first = 0; first < sample.n_events; first += TILE) {
+        const int n_tile = min(TILE, sample.n_events - first), n_padded = (n_tile + 2 * UNROLL - 1) / (2 * UNROLL) * (2 * UNROLL);
         __syncwarp();
+#pragma unroll 4
         for (int e = lane; e < n_padded; e += 32) {
             const int event = first + min(e, n_tile - 1);
             const real factor = event_factors[event];
-            const real next = event + 1 < n_events ? event_factors[event + 1] : last_factor;
-            events[e] = make_interval(factor, next, event_rows[event], c);
-            if (e >= n_tile) events[e] = {0, 0, Constants<real>::infinity(), events[e].row};
+            const real next = event + 1 < sample.n_events ? event_factors[event + 1] : last_factor;
+            const Interval<real> interval = make_interval(factor, next, event_rows.at(sample.first + event) * n_hidden, c);
+            events[e] = e < n_tile ? interval : Interval<real>{0, 0, Constants<real>::infinity(), interval.offset};
         }
         __syncwarp();
-        real ahead[UNROLL];  // the weights of the next events are on their way while these are added
-#pragma unroll
-        for (int u = 0; u < UNROLL; ++u) ahead[u] = my_weights[(size_t)events[u].row * n_hidden];
-        for (int base = 0; base < n_padded; base += UNROLL) {
-            real w[UNROLL];
-#pragma unroll
-            for (int u = 0; u < UNROLL; ++u) w[u] = ahead[u];
-            if (base + UNROLL < n_padded) {
-#pragma unroll
-                for (int u = 0; u < UNROLL; ++u) ahead[u] = my_weights[(size_t)events[base + UNROLL + u].row * n_hidden];
-            }
-            real a = walk.a, b = walk.b;
-            bool near = false;
-#pragma unroll
-            for (int u = 0; u < UNROLL; ++u) {
-                const Interval<real> event = events[base + u];
-                const real part = w[u] * event.e;
-                b += part;
-                a = fma(part, event.e, a);
-                near |= fma(-a, event.y_low, b) - fall >= event.limit;
-            }
-            if (near) {
-                a = walk.a;
-                b = walk.b;
-#pragma unroll
-                for (int u = 0; u < UNROLL; ++u) {
-                    const Interval<real> event = events[base + u];
-                    const real part = w[u] * event.e;
-                    b += part;
-                    a = fma(part, event.e, a);
-                    if (!(fma(-a, event.y_low, b) - fall >= event.limit)) continue;
-                    for (real y_high = 1 / event.e; crosses(a, b - fall, c, y_high, event.y_low);) {
-                        if (walk.n == n_slots) {
-                            walk.overflow = true;
-                            fall = Constants<real>::infinity();
-                            break;
-                        }
-                        const Spike<real> spike = first_crossing(a, b - fall, c, y_high, event.y_low);
-                        const real q = 1 / spike.y;
-                        factors[base_slot + (size_t)walk.n * n_hidden] = q;
-                        slopes[base_slot + (size_t)walk.n * n_hidden] = spike.slope;
-                        ++walk.n;
-                        fall += reset * q;
-                        y_high = spike.y;
-                        if (n_slots == 1) fall = Constants<real>::infinity();  // time to first spike: nothing overflows
-                    }
-                }
-            }
-            walk.a = a;
-            walk.b = b;
+        real even[UNROLL], odd[UNROLL];
+        load_weights(even, events, my_weights);
+        load_weights(odd, events + UNROLL, my_weights);
+        for (int base = 0; base < n_padded; base += 2 * UNROLL) {
+            const bool more = base + 2 * UNROLL < n_padded;
+            add_events(neurons, events + base, even, more, my_weights, c, reset, store);
+            add_events(neurons, events + base + UNROLL, odd, more, my_weights, c, reset, store);
         }
     }
-    if (valid) counts[(size_t)s * n_hidden + i] = walk.n;
-    add_status(status + (s % n_rows) * 4, walk, valid);
+
+    if (valid) counts[(size_t)s * n_hidden + i] = neurons.count;
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        neurons.first = min(neurons.first, __shfl_xor_sync(FULL_WARP, neurons.first, distance));
+        neurons.last = max(neurons.last, __shfl_xor_sync(FULL_WARP, neurons.last, distance));
+    }
+    const int silent = __popc(__ballot_sync(FULL_WARP, valid && neurons.count == 0));
+    const int overflows = __popc(__ballot_sync(FULL_WARP, valid && neurons.overflow));
+    const int bad = __popc(__ballot_sync(FULL_WARP, valid && !isfinite(neurons.a)));
+    if (lane == 0) {
+        list_counts[group] = neurons.listed;
+        extremes[2 * group] = neurons.first;
+        extremes[2 * group + 1] = neurons.last;
+        unsigned long long* row = status + (s % n_rows) * 4;
+        if (neurons.listed) atomicAdd(&row[0], (unsigned long long)neurons.listed);
+        if (silent) atomicAdd(&row[1], (unsigned long long)silent);
+        if (overflows) atomicAdd(&row[2], (unsigned long long)overflows);
+        if (bad) atomicAdd(&row[3], (unsigned long long)bad);
+    }
 }

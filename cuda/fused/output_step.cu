@@ -1,289 +1,275 @@
-// Fused step, second kernel: a block takes one sample from its hidden spikes to the errors of these spikes.
+// Fused step, second kernel: a block takes one sample from its hidden spikes to the gains of these spikes.
 //
 // 1. The hidden spikes are sorted (sorted_spikes.cuh).
-// 2. Output forward pass: all warps make the prefix sums of w E and w E^2 over 32 spikes each, for every output; then one warp per
-//    output adds the sums of the groups before and jumps from spike to spike (as lif/spike_times.cu does).
-// 3. Loss, prediction, errors; backward through the outputs' resets, a thread per output.
+// 2. Output forward pass (output_spikes.cuh).
+// 3. Loss, prediction, errors; backward through the outputs' resets, a lane per output.
 // 4. dL/dt of every hidden spike, a thread each.
-// Lists that outgrow shared memory lie in global memory (the same code runs); prefix sums that do are made again when needed.
+// 5. Backward through the hidden neurons' resets, a thread per neuron; the spikes' gains are stored neuron by neuron.
+// A list of hidden spikes that outgrows shared memory is sorted in global memory by the same code.
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "fused/batch.cuh"
+#include "fused/output_loss.cuh"
+#include "fused/output_spikes.cuh"
 #include "fused/sorted_spikes.cuh"
-#include "lif/crossing.cuh"
 #include "optim/update.cuh"
 
-constexpr int SPIKE_COUNT = 0, FIRST_SPIKE = 1;  // losses
-
-// The output layer's sums of one sample at hidden spikes j: prefix sums within the group of 32 spikes that j belongs to, and sums of
-// the whole group. Stored as [n_out, 32 n_groups] and [n_out, n_groups].
+// Arrays of one sample, and what all samples share.
 template <typename real>
-struct Prefix {
-    real *a, *b, *group_a, *group_b;
+struct OutputTask {
+    int s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, label, kind, training;
+    real tau, c, reset, slope_floor, last_factor;           // of the output layer; tau of both
+    real parameter1, parameter2;                            // of the loss
+    real hidden_reset, hidden_slope_floor;
+    const int* counts;                                      // [n_hidden]
+    const real* slopes;                                     // [n_hidden_slots, n_hidden]
+    real* group_q;
+    unsigned* group_place;                                  // [n_groups, 32 n_hidden_slots]
+    real *spike_q, *spike_gains;                            // [worst]: results, neuron by neuron
 };
 
-// One output walks through the hidden spikes; a warp. Returns its number of spikes to all lanes.
+// Shared memory, in the order of bats/fused/layout.py.
 template <typename real>
-__device__ __forceinline__ int output_spikes(const SpikeLists<real>& lists, int n, const real* weights, int n_out, int o,
-                                             const Prefix<real>& prefix, bool stored, real c, real reset, real last_factor, int n_slots,
-                                             real* out_factors, real* out_slopes, bool* overflow, bool* finite) {
-    const int lane = threadIdx.x & 31, n_groups = (n + 31) >> 5;
-    real carried_a = 0, carried_b = 0, fall = 0;
-    int n_spikes = 0;
-    bool done = false;
-    *overflow = false;
-    for (int group = 0; group < n_groups; ++group) {
-        const int j = group * 32 + lane;
-        const bool mine = j < n;
-        const real q = mine ? lists.q[j] : real(1), q_next = j + 1 < n ? lists.q[j + 1] : last_factor;
-        real a, b;
-        if (stored) {
-            a = prefix.a[(size_t)o * n_groups * 32 + j];
-            b = prefix.b[(size_t)o * n_groups * 32 + j];
-        } else {
-            const real part = mine ? weights[(size_t)(lists.place[j] & 0xffffu) * n_out + o] * q : real(0);
-            a = warp_inclusive_sum(part * q);
-            b = warp_inclusive_sum(part);
-        }
-        a += carried_a;
-        b += carried_b;
-        carried_a = __shfl_sync(FULL_WARP, a, 31);
-        carried_b = __shfl_sync(FULL_WARP, b, 31);
-        real y_high = 1 / q;
-        const real y_low = mine && q_next != q ? 1 / q_next : Constants<real>::nan();
-        unsigned pending = FULL_WARP;  // hidden spikes whose following interval is still to be searched
-        while (!done) {
-            const unsigned hits = __ballot_sync(FULL_WARP, (pending >> lane & 1) && crosses(a, b - fall, c, y_high, y_low));
-            if (hits == 0) break;
-            if (n_spikes == n_slots) {
-                *overflow = true;
-                done = true;
-                break;
-            }
-            const int hit = __ffs(hits) - 1;
-            pending = ~((1u << hit) - 1);
-            real q_spike = 0;
-            if (lane == hit) {
-                const Spike<real> spike = first_crossing(a, b - fall, c, y_high, y_low);
-                q_spike = 1 / spike.y;
-                out_factors[n_spikes] = q_spike;
-                out_slopes[n_spikes] = spike.slope;
-                y_high = spike.y;  // the rest of this interval begins at the spike
-            }
-            fall += reset * __shfl_sync(FULL_WARP, q_spike, hit);
-            ++n_spikes;
-            done = n_slots == 1;
-        }
-    }
-    *finite = isfinite(carried_a);
-    return n_spikes;
+struct OutputRoom {
+    SpikeLists<real> lists;
+    OutputSums<real> sums;
+    OutputState<real> state;
+    OutputWeights<real> weights;
+    real *error, *range;
+    typename Two<real>::type* out_spikes;  // [n_out * n_slots]: q, G output by output
+    Buckets<real> buckets;
+    int *group_starts, *neuron_starts, *out_starts, *room;
+};
+
+template <typename real>
+__device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int list_capacity, int chunk, int n_hidden, int n_groups, int n_out,
+                                                    int n_slots, const real* weights, int staged) {
+    OutputRoom<real> room;
+    const int even = (n_out + 1) / 2 * 2, n_segments = chunk / SEGMENT;
+    real* next = reinterpret_cast<real*>(shared_memory);
+    const auto take = [&](int n) {
+        real* from = next;
+        next += (n + 1) / 2 * 2;
+        return from;
+    };
+    room.out_spikes = reinterpret_cast<typename Two<real>::type*>(take(2 * n_out * n_slots));
+    room.weights = {staged ? take(n_hidden * even) : nullptr, weights, n_out, even};
+    room.lists.q = take(list_capacity), room.lists.other_q = take(list_capacity), room.lists.other_x = take(list_capacity);
+    room.sums.capacity = chunk, room.sums.pitch = chunk + n_segments;
+    room.sums.a = take(n_out * room.sums.pitch), room.sums.b = take(n_out * room.sums.pitch);
+    room.sums.before_a = take(even * n_segments), room.sums.before_b = take(even * n_segments), room.sums.highest = take(even * n_segments);
+    room.sums.carried_a = take(even), room.sums.carried_b = take(even);
+    room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.slopes = take(n_out * n_slots);
+    room.error = take(n_out), room.range = take(2);
+    int* free_int = reinterpret_cast<int*>(next);
+    room.buckets.ends = free_int, room.buckets.count = 2 * blockDim.x;
+    free_int += room.buckets.count;
+    room.lists.place = reinterpret_cast<unsigned*>(free_int);
+    free_int += list_capacity;
+    room.state.counts = free_int, room.state.overflow = free_int + n_out;
+    free_int += 2 * n_out;
+    room.group_starts = free_int, free_int += n_groups + 1;
+    room.neuron_starts = free_int, free_int += n_hidden;
+    room.out_starts = free_int, free_int += n_out + 1;
+    room.room = free_int;  // [32]
+    return room;
 }
 
-// Loss and errors per output, by the first warp. error[o] holds for every spike (count) or for the first one (first spike).
+// Backward through the outputs' resets, and the list of their spikes: the first warp.
 template <typename real>
-__device__ __forceinline__ real loss_and_errors(int kind, const real* out_factors, const int* out_counts, int n_out, int n_slots, int label,
-                                                real tau, real parameter1, real parameter2, real* error) {
-    const int lane = threadIdx.x & 31;
-    real total = 0;
-    if (kind == SPIKE_COUNT) {
-        for (int o = lane; o < n_out; o += 32) {
-            const real missing = (o == label ? parameter1 : parameter2) - out_counts[o];
-            total += missing * missing / 2;
-            error[o] = missing;
-        }
-        return warp_sum(total);
+__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, unsigned long long* bounded) {
+    for (int o = threadIdx.x & 31; o < task.n_out; o += 32) {
+        int n_bounded = 0;
+        const real e = room.error[o];
+        const bool first_only = task.kind == FIRST_SPIKE;
+        const real *q = room.state.q + o * task.n_slots, *slopes = room.state.slopes + o * task.n_slots;
+        auto* to = room.out_spikes + room.out_starts[o];
+        recurrent_gains(
+            room.state.counts[o], task.tau, task.reset, task.slope_floor, n_bounded, [=](int k) { return slopes[k]; },
+            [=](int k) { return q[k]; }, [e, first_only](int k) { return first_only && k > 0 ? real(0) : e; },
+            [=](int k, real spike, real gain) {
+                to[k].x = spike;
+                to[k].y = gain;
+            });
+        if (n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
     }
-    real first = Constants<real>::infinity();
-    for (int o = lane; o < n_out; o += 32) {
-        if (out_counts[o] > 0) first = min(first, out_factors[o * n_slots]);
-    }
+}
+
+// dL/dt of the hidden spikes, stored neuron by neuron: q in lists.other_q, the error in lists.other_x.
+template <typename real>
+__device__ __forceinline__ void hidden_errors(const OutputTask<real>& task, const OutputRoom<real>& room, const SpikeLists<real>& lists, int n) {
+    const real inverse_tau = 1 / task.tau;
+    for (int j = threadIdx.x; j < n; j += blockDim.x) {
+        const real e = lists.q[j];
+        const int neuron = lists.place[j] & 0xffffu, slot = lists.place[j] >> 16;
+        real sum = 0;
+        int k = 0;
+        for (int pair = 0; 2 * pair < task.n_out; ++pair) {
+            const auto w = room.weights.two(neuron, pair);
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(FULL_WARP, first, distance));
-    for (int o = lane; o < n_out; o += 32) {
-        error[o] = out_counts[o] > 0 ? exp(-tau * log(out_factors[o * n_slots] / first) / parameter1) : real(0);
-        total += error[o];
+            for (int half = 0; half < 2; ++half) {
+                const int o = 2 * pair + half;
+                if (o >= task.n_out) break;
+                const int end = room.out_starts[o + 1];
+                real part = 0;
+                for (; k < end; ++k) {
+                    const auto spike = room.out_spikes[k];
+                    if (e < spike.x) part = fma(spike.y, 2 * e - spike.x, part);
+                }
+                sum = fma(half ? w.y : w.x, part, sum);
+            }
+        }
+        const int to = room.neuron_starts[neuron] + slot;
+        lists.other_q[to] = e;
+        lists.other_x[to] = sum * e * inverse_tau;
     }
-    total = warp_sum(total);
-    const bool silent = out_counts[label] == 0;
-    for (int o = lane; o < n_out; o += 32) {
-        const real wanted = o == label ? real(1) : real(0);
-        error[o] = silent || out_counts[o] == 0 ? real(0) : (wanted - error[o] / total) / parameter1;
-    }
-    return silent ? parameter2 : tau * log(out_factors[label * n_slots] / first) / parameter1 + log(total);
 }
 
-// As most_spikes and first_spike of losses/losses.cu; one thread.
-template <typename real>
-__device__ __forceinline__ int read_out(int kind, const real* out_factors, const int* out_counts, int n_out, int n_slots) {
-    int best = -1;
-    for (int o = 0; o < n_out; ++o) {
-        if (out_counts[o] == 0) continue;
-        const bool more = kind == SPIKE_COUNT && best >= 0 && out_counts[o] > out_counts[best];
-        const bool same = kind != SPIKE_COUNT || (best >= 0 && out_counts[o] == out_counts[best]);
-        if (best < 0 || more || (same && out_factors[o * n_slots] < out_factors[best * n_slots])) best = o;
+// Everything from the lists on; IN_SHARED: the lists lie in shared memory.
+template <bool IN_SHARED, typename real>
+__device__ __forceinline__ void output_task(const OutputTask<real>& task, const OutputRoom<real>& room, int batch, int n_rows,
+                                            Place* places, real* bounds, typename Two<real>::type* out_spikes, int* out_starts, real* loss,
+                                            int* predictions, int* out_counts, unsigned long long* status, unsigned long long* bounded,
+                                            unsigned long long* hidden_bounded) {
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, s = task.s;
+    const int n = room.group_starts[task.n_groups], capacity = 32 * task.n_hidden_slots;
+    SpikeLists<real> lists = room.lists;
+    if (!IN_SHARED) lists = {task.group_q, task.group_place, task.spike_q, task.spike_gains};
+    Buckets<real> buckets = room.buckets;
+    buckets.q_min = room.range[0];
+    buckets.per_factor = room.range[1] > room.range[0] ? buckets.count / (room.range[1] - room.range[0]) : real(0);
+    for (int g = warp; g < task.n_groups; g += n_warps) {
+        const int i = g * 32 + lane, count = i < task.n_hidden ? task.counts[i] : 0, sum = warp_inclusive_sum(count);
+        if (i < task.n_hidden) room.neuron_starts[i] = room.group_starts[g] + sum - count;
     }
-    return best;
+    sort_spikes(lists, n, task.group_q, task.group_place, capacity, room.group_starts, task.n_groups, buckets, room.room);
+
+    for (int first = 0; first < n; first += room.sums.capacity) {
+        const int m = min(room.sums.capacity, n - first);
+        add_up_chunk(lists, n, first, m, room.weights, room.sums, task.c, task.last_factor);
+        for (int o = warp; o < task.n_out; o += n_warps) {
+            walk_chunk(lists, n, first, m, o, room.sums, room.state, task.c, task.reset, task.last_factor, task.n_slots);
+        }
+        if (first + m < n) __syncthreads();  // the sums are overwritten
+    }
+    __syncthreads();
+
+    unsigned long long* row = status + (s % n_rows) * 4;
+    if (warp == 0) {
+        const real value = loss_and_errors(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots, task.label, task.tau,
+                                           task.parameter1, task.parameter2, room.error);
+        int before = 0;
+        for (int first = 0; first < task.n_out; first += 32) {
+            const int o = first + lane, count = o < task.n_out ? room.state.counts[o] : 0, sum = warp_inclusive_sum(count);
+            if (o < task.n_out) room.out_starts[o + 1] = before + sum;
+            before += __shfl_sync(FULL_WARP, sum, 31);
+        }
+        if (lane == 0) {
+            loss[s] = value;
+            room.out_starts[0] = 0;
+        }
+        __syncwarp();
+        if (task.training) output_gains(task, room, bounded + (s % n_rows) * 4);
+    } else if (warp == 1) {
+        const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
+        if (lane == 0) predictions[s] = best;
+    } else if (warp == 2) {
+        for (int o = lane; o < task.n_out; o += 32) {
+            const int count = room.state.counts[o];
+            out_counts[(size_t)s * task.n_out + o] = count;
+            if (count) atomicAdd(&row[0], (unsigned long long)count);
+            else atomicAdd(&row[1], 1ull);
+            if (room.state.overflow[o]) atomicAdd(&row[2], 1ull);
+            if (!isfinite(room.sums.carried_a[o])) atomicAdd(&row[3], 1ull);
+        }
+    }
+    if (!task.training) return;
+    __syncthreads();
+
+    const int total = room.out_starts[task.n_out];
+    for (int k = t; k < total; k += blockDim.x) out_spikes[k] = room.out_spikes[k];
+    for (int o = t; o <= task.n_out; o += blockDim.x) out_starts[o] = room.out_starts[o];
+    hidden_errors(task, room, lists, n);
+    __syncthreads();
+
+    int n_bounded = 0;
+    for (int i = t; i < task.n_hidden; i += blockDim.x) {
+        const int start = room.neuron_starts[i], count = (i + 1 < task.n_hidden ? room.neuron_starts[i + 1] : n) - start;
+        const real *q = lists.other_q + start, *errors = lists.other_x + start, *slopes = task.slopes + i;
+        real *to_q = task.spike_q + start, *to_gain = task.spike_gains + start;
+        const int stride = task.n_hidden;
+        const real bound = recurrent_gains(
+            count, task.tau, task.hidden_reset, task.hidden_slope_floor, n_bounded,
+            [=](int k) { return slopes[(size_t)k * stride]; }, [=](int k) { return q[k]; }, [=](int k) { return errors[k]; },
+            [=](int k, real spike, real gain) {
+                if (IN_SHARED) to_q[k] = spike;
+                to_gain[k] = gain;
+            });
+        const size_t at = ((size_t)(i / NEURONS) * batch + s) * NEURONS + i % NEURONS;
+        places[at] = {start, count};
+        bounds[at] = bound;
+    }
+    if (n_bounded) atomicAdd(&hidden_bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks batch, up to 1024 threads (a multiple of 64). Shared memory as bats/fused/layout.py counts it.
+// blocks batch, up to 1024 threads. Shared memory as bats/fused/layout.py counts it.
 template <typename real>
 __global__ void __launch_bounds__(1024) output_step(
-        const Sample* __restrict__ samples, const real* __restrict__ factors, const int* __restrict__ counts,
-        int n_hidden, int n_hidden_slots, int list_capacity, int state_capacity,
-        real* list_q, unsigned* list_places,  // [batch, 2, n_hidden_slots * n_hidden]: for lists that outgrow shared memory
-        const real* __restrict__ weights,     // [n_hidden, n_out]
+        const Sample* __restrict__ samples, int batch, int n_hidden, int n_hidden_slots,
+        real* group_q, unsigned* group_place,          // [batch, n_groups, 32 n_hidden_slots]: as the first kernel left them; may be sorted here
+        const int* __restrict__ list_counts, const real* __restrict__ extremes,
+        const int* __restrict__ counts, const real* __restrict__ slopes,
+        const real* __restrict__ weights,              // [n_hidden, n_out]
         int n_out, int n_slots, real tau, real c, real reset, real slope_floor, real last_factor,
-        int kind, real parameter1, real parameter2,  // count: target_true, target_false; first spike: tau of the loss, silent_loss
-        int training, int batch, long long* cursor,    // *cursor += batch
+        real hidden_reset, real hidden_slope_floor,
+        int kind, real parameter1, real parameter2,    // count: target_true, target_false; first spike: tau of the loss, silent_loss
+        int training, int list_capacity, int chunk, int staged,
+        long long* cursor,                             // += batch
         int counts_step, double* schedule, double beta1, double beta2,  // the optimizer's, counted on for the kernel that follows
-        real* __restrict__ out_gains,         // [batch, 2, n_out * n_slots]: q, then G of the outputs' spikes, output by output
-        int* __restrict__ out_neurons,        // [batch, n_out * n_slots]
-        int* __restrict__ out_totals,         // [batch]
-        real* __restrict__ out_bounds,        // [batch]: bounds what one hidden spike adds to a weight's gradient
-        real* __restrict__ errors,            // [batch, n_hidden_slots, n_hidden]
-        real* __restrict__ loss, int* __restrict__ predictions, int* __restrict__ out_counts, int* __restrict__ labels,
-        unsigned long long* status, unsigned long long* bounded, int n_rows) {
-    extern __shared__ double shared_memory[];
-    const int s = blockIdx.x, t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
-    const size_t worst = (size_t)n_hidden_slots * n_hidden;
-    const int out_capacity = n_out * n_slots;
-    const int label = samples[s].label;
-    counts += (size_t)s * n_hidden;
-    if (s == 0 && t == 0) {
-        *cursor += batch;
-        if (counts_step) count_step(schedule, beta1, beta2);
-    }
-
-    real* free_real = reinterpret_cast<real*>(shared_memory);
-    SpikeLists<real> lists;
-    lists.q = free_real, lists.other_q = lists.q + list_capacity;
-    free_real += 2 * list_capacity;
-    Prefix<real> prefix;
-    prefix.a = free_real, prefix.b = prefix.a + state_capacity;
-    free_real += 2 * state_capacity;
-    real *spike_q = free_real, *spike_slope = spike_q + out_capacity, *q_list = spike_slope + out_capacity, *gain_list = q_list + out_capacity;
-    free_real += 4 * out_capacity;
-    real *error = free_real, *extremes = error + n_out;
-    free_real += n_out + 64;
-    unsigned* free_int = reinterpret_cast<unsigned*>(free_real);
-    lists.place = free_int, lists.other_place = lists.place + list_capacity;
-    free_int += 2 * list_capacity;
-    int *buckets = reinterpret_cast<int*>(free_int), *n_spikes = buckets + blockDim.x, *starts = n_spikes + n_out, *neuron_list = starts + n_out + 1;
-
-    // 1. How many spikes; the lists, sorted.
-    int mine = 0;
-    for (int i = t; i < n_hidden; i += blockDim.x) mine += counts[i];
-    int n;
-    block_exclusive_sum(mine, &n);
-    if (n > list_capacity) {
-        lists.q = list_q + 2 * worst * s, lists.other_q = lists.q + worst;
-        lists.place = list_places + 2 * worst * s, lists.other_place = lists.place + worst;
-    }
-    real q_min, q_max;
-    gather_spikes(lists, factors + worst * s, counts, n_hidden, extremes, &q_min, &q_max);
-    sort_spikes(lists, n, buckets, q_min, q_max);
-
-    // 2. The output layer.
-    const int n_groups = (n + 31) >> 5;
-    const bool stored = (size_t)n_groups * 32 * n_out <= state_capacity;
-    if (stored) {
-        for (int group = warp; group < n_groups; group += n_warps) {
-            const int j = group * 32 + lane;
-            const real q = j < n ? lists.q[j] : real(0);
-            const real* row = weights + (size_t)(j < n ? lists.place[j] & 0xffffu : 0) * n_out;
-#pragma unroll 5
-            for (int o = 0; o < n_out; ++o) {
-                const real part = j < n ? row[o] * q : real(0);
-                prefix.b[(size_t)o * n_groups * 32 + j] = warp_inclusive_sum(part);
-                prefix.a[(size_t)o * n_groups * 32 + j] = warp_inclusive_sum(part * q);
-            }
+        real* spike_q, real* spike_gains,              // [batch, 32 n_hidden_slots n_groups]: q and G of the hidden spikes, neuron by neuron
+        Place* places, real* bounds,                   // [ceil(n_hidden / NEURONS), batch, NEURONS]
+        typename Two<real>::type* out_spikes,          // [batch, n_out * n_slots]: q and G of the outputs' spikes, output by output
+        int* out_starts,                               // [batch, n_out + 1]
+        real* loss, int* predictions, int* out_counts, int* labels,
+        unsigned long long* status, unsigned long long* bounded, int n_rows, unsigned long long* hidden_bounded) {
+    extern __shared__ __align__(16) double shared_memory[];
+    const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
+    const size_t worst = (size_t)32 * n_hidden_slots * n_groups;
+    const OutputRoom<real> room = lay_out(shared_memory, list_capacity, chunk, n_hidden, n_groups, n_out, n_slots, weights, staged);
+    const OutputTask<real> task = {
+        s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, samples[s].label, kind, training, tau, c, reset, slope_floor, last_factor,
+        parameter1, parameter2, hidden_reset, hidden_slope_floor, counts + (size_t)s * n_hidden,
+        slopes + (size_t)s * n_hidden_slots * n_hidden, group_q + worst * s, group_place + worst * s, spike_q + worst * s, spike_gains + worst * s};
+    if (t < 32) add_up_groups(list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups, n_groups, room.group_starts, room.range);
+    if (staged) {
+        real* rows = room.weights.staged;
+        const int pitch = room.weights.pitch;
+        if (pitch == n_out) {
+#pragma unroll 8
+            for (int p = t; p < n_hidden * n_out; p += blockDim.x) rows[p] = weights[p];
+        } else {
+            for (int p = t; p < n_hidden * pitch; p += blockDim.x) rows[p] = p % pitch < n_out ? weights[p / pitch * n_out + p % pitch] : real(0);
         }
-        __syncthreads();
     }
-    for (int o = warp; o < n_out; o += n_warps) {
-        bool overflow, finite;
-        const int count = output_spikes(lists, n, weights, n_out, o, prefix, stored, c, reset, last_factor, n_slots,
-                                        spike_q + o * n_slots, spike_slope + o * n_slots, &overflow, &finite);
-        if (lane == 0) {
-            n_spikes[o] = count;
-            out_counts[(size_t)s * n_out + o] = count;
-            unsigned long long* row = status + (s % n_rows) * 4;
-            if (count) atomicAdd(&row[0], (unsigned long long)count);
-            else atomicAdd(&row[1], 1ull);
-            if (overflow) atomicAdd(&row[2], 1ull);
-            if (!finite) atomicAdd(&row[3], 1ull);
+    for (int p = t; p < room.buckets.count; p += blockDim.x) room.buckets.ends[p] = 0;
+    for (int o = t; o < n_out; o += blockDim.x) {
+        room.state.fall[o] = room.sums.carried_a[o] = room.sums.carried_b[o] = 0;
+        room.state.counts[o] = room.state.overflow[o] = 0;
+    }
+    if (t == 0) {
+        labels[s] = task.label;
+        if (s == 0) {
+            *cursor += batch;
+            if (counts_step) count_step(schedule, beta1, beta2);
         }
     }
     __syncthreads();
-
-    // 3. Loss, prediction, errors of the outputs.
-    if (warp == 0) {
-        const real value = loss_and_errors(kind, spike_q, n_spikes, n_out, n_slots, label, tau, parameter1, parameter2, error);
-        if (lane == 0) {
-            loss[s] = value;
-            labels[s] = label;
-        }
-    } else if (t == 32) {
-        predictions[s] = read_out(kind, spike_q, n_spikes, n_out, n_slots);
-        int sum = 0;
-        for (int o = 0; o < n_out; ++o) {
-            starts[o] = sum;
-            sum += n_spikes[o];
-        }
-        starts[n_out] = sum;
-        out_totals[s] = sum;
-    }
-    if (!training) return;
-    __syncthreads();
-    if (warp == 0) {
-        real bound = 0;
-        for (int o = lane; o < n_out; o += 32) {
-            int n_bounded = 0;
-            const int start = starts[o];
-            const real e = error[o];
-            const bool first_only = kind == FIRST_SPIKE;
-            const real own = recurrent_gains(
-                spike_q + o * n_slots, spike_slope + o * n_slots, 1, n_spikes[o], tau, reset, slope_floor, n_bounded,
-                [e, first_only](int k) { return first_only && k > 0 ? real(0) : e; },
-                [=](int k, real q, real gain) {
-                    q_list[start + k] = q;
-                    gain_list[start + k] = gain;
-                    neuron_list[start + k] = o;
-                });
-            bound = own > bound || own != own ? own : bound;  // NaN stays
-            if (n_bounded) atomicAdd(&bounded[(s % n_rows) * 4], (unsigned long long)n_bounded);
-        }
-#pragma unroll
-        for (int distance = 16; distance > 0; distance /= 2) {
-            const real other = __shfl_xor_sync(FULL_WARP, bound, distance);
-            bound = other > bound || other != other ? other : bound;
-        }
-        if (lane == 0) out_bounds[s] = bound;
-    }
-    __syncthreads();
-
-    // 4. Errors of the hidden spikes, and the list of output spikes for the weights' gradient.
-    for (int k = t; k < starts[n_out]; k += blockDim.x) {
-        out_gains[(size_t)2 * out_capacity * s + k] = q_list[k];
-        out_gains[(size_t)2 * out_capacity * s + out_capacity + k] = gain_list[k];
-        out_neurons[(size_t)out_capacity * s + k] = neuron_list[k];
-    }
-    errors += worst * s;
-    for (int j = t; j < n; j += blockDim.x) {
-        const real e = lists.q[j];
-        const unsigned place = lists.place[j];
-        const real* row = weights + (size_t)(place & 0xffffu) * n_out;
-        real sum = 0;
-        for (int o = 0; o < n_out; ++o) {
-            const real w = row[o];
-            real part = 0;
-            for (int k = starts[o]; k < starts[o + 1]; ++k) {
-                const real q = q_list[k];
-                if (e < q) part = fma(gain_list[k], 2 * e - q, part);
-            }
-            sum = fma(w, part, sum);
-        }
-        errors[(size_t)(place >> 16) * n_hidden + (place & 0xffffu)] = sum * e / tau;
+    out_spikes += (size_t)s * n_out * n_slots;
+    out_starts += (size_t)s * (n_out + 1);
+    if (room.group_starts[n_groups] <= list_capacity) {
+        output_task<true>(task, room, batch, n_rows, places, bounds, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, hidden_bounded);
+    } else {
+        output_task<false>(task, room, batch, n_rows, places, bounds, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, hidden_bounded);
     }
 }

@@ -1,93 +1,102 @@
 #pragma once
-// The hidden spikes of one sample, sorted by (q, place), by all threads of a block.
-//
-// A bucket sort: spikes are counted per bucket of q, dropped into their bucket in any order, and ranked inside it by comparison with
-// the others there. Integer atomics only decide the order before the ranking, so the result is the same every time.
+// The spikes of one sample in the order of (q, place): a bucket sort over the range of q, and a rank within each bucket. Integer atomics only,
+// and every pair (q, place) is different, so the result does not depend on the order in which threads run.
 #include "common/block.cuh"
 #include "common/constants.cuh"
 
-// Two lists of n spikes: q, and place = slot << 16 | neuron. In shared memory if they fit, else in global memory.
+// other_x holds places while spikes are sorted and errors later.
 template <typename real>
 struct SpikeLists {
-    real *q, *other_q;
-    unsigned *place, *other_place;
+    real* q;
+    unsigned* place;  // slot << 16 | neuron
+    real *other_q, *other_x;
 };
 
 template <typename real>
-__device__ __forceinline__ int bucket_of(real q, real q_min, real per_factor, int n_buckets) {
-    return min(n_buckets - 1, (int)((q - q_min) * per_factor));
-}
+struct Buckets {
+    int* ends;  // [count]: counts, then starts, then ends
+    int count;  // 2 blockDim
+    real q_min, per_factor;
 
-// Copies the spikes of one sample into lists.q, neuron by neuron; before that, the number of spikes must be known.
-// Returns the least and the greatest factor to all threads. extremes: room for 2 * warps.
+    __device__ __forceinline__ int of(real q) const { return min(count - 1, (int)((q - q_min) * per_factor)); }
+};
+
+// Where the lists of the groups begin, and the range of q: the first warp, between two synchronizations. starts [n_groups + 1].
 template <typename real>
-__device__ __forceinline__ void gather_spikes(const SpikeLists<real>& lists, const real* factors, const int* counts, int n_neurons,
-                                              real* extremes, real* q_min, real* q_max) {
-    real low = Constants<real>::infinity(), high = 0;
+__device__ __forceinline__ void add_up_groups(const int* __restrict__ list_counts, const real* __restrict__ extremes, int n_groups, int* starts,
+                                              real* range) {
+    const int lane = threadIdx.x & 31;
     int before = 0;
-    for (int first = 0; first < n_neurons; first += blockDim.x) {
-        const int i = first + threadIdx.x, count = i < n_neurons ? counts[i] : 0;
-        int total;
-        const int start = before + block_exclusive_sum(count, &total);
-        before += total;
-#pragma unroll 4
-        for (int k = 0; k < count; ++k) {
-            const real q = factors[(size_t)k * n_neurons + i];
-            lists.q[start + k] = q;
-            lists.place[start + k] = (unsigned)k << 16 | (unsigned)i;
-            low = min(low, q);
-            high = max(high, q);
+    real low = Constants<real>::infinity(), high = 0;
+    for (int first = 0; first < n_groups; first += 32) {
+        const int g = first + lane, count = g < n_groups ? list_counts[g] : 0;
+        if (g < n_groups) {
+            low = min(low, extremes[2 * g]);
+            high = max(high, extremes[2 * g + 1]);
         }
+        const int sum = warp_inclusive_sum(count);
+        if (g < n_groups) starts[g] = before + sum - count;
+        before += __shfl_sync(FULL_WARP, sum, 31);
     }
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
         low = min(low, __shfl_xor_sync(FULL_WARP, low, distance));
         high = max(high, __shfl_xor_sync(FULL_WARP, high, distance));
     }
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     if (lane == 0) {
-        extremes[warp] = low;
-        extremes[n_warps + warp] = high;
+        starts[n_groups] = before;
+        range[0] = low;
+        range[1] = high;
     }
-    __syncthreads();
-    for (int w = 0; w < n_warps; ++w) {
-        low = min(low, extremes[w]);
-        high = max(high, extremes[n_warps + w]);
-    }
-    *q_min = low;
-    *q_max = high;
 }
 
-// Sorts lists.q (through lists.other_q, back into lists.q). buckets: blockDim.x + 1 integers of shared memory.
+// Exclusive prefix sum in place over the 2 blockDim counts of the buckets. room [32].
 template <typename real>
-__device__ __forceinline__ void sort_spikes(const SpikeLists<real>& lists, int n, int* buckets, real q_min, real q_max) {
-    const int n_buckets = blockDim.x, t = threadIdx.x;
-    const real per_factor = q_max > q_min ? n_buckets / (q_max - q_min) : real(0);
-    buckets[t] = 0;
+__device__ __forceinline__ void add_up_buckets(const Buckets<real>& buckets, int* room) {
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
+    int2* mine = reinterpret_cast<int2*>(buckets.ends) + t;
+    const int2 counts = *mine;
+    const int sum = warp_inclusive_sum(counts.x + counts.y);
+    if (lane == 31) room[warp] = sum;
     __syncthreads();
-    for (int j = t; j < n; j += blockDim.x) atomicAdd(&buckets[bucket_of(lists.q[j], q_min, per_factor, n_buckets)], 1);
+    const int before_warps = warp_inclusive_sum(lane < n_warps ? room[lane] : 0);
+    const int before = (warp ? __shfl_sync(FULL_WARP, before_warps, max(warp - 1, 0)) : 0) + sum - counts.x - counts.y;
+    *mine = {before, before + counts.x};
     __syncthreads();
-    int total;
-    const int start = block_exclusive_sum(buckets[t], &total);
+}
+
+// Sorts the n spikes of the groups' lists [n_groups, capacity] into lists.q, lists.place, which may be the very memory of the lists.
+// buckets.ends are 0 before; the block has been synchronized since.
+template <typename real>
+__device__ __forceinline__ void sort_spikes(const SpikeLists<real>& lists, int n, const real* group_q, const unsigned* group_place, int capacity,
+                                            const int* group_starts, int n_groups, const Buckets<real>& buckets, int* room) {
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
+    unsigned* other_place = reinterpret_cast<unsigned*>(lists.other_x);
+    for (int g = warp; g < n_groups; g += n_warps) {
+        const int count = group_starts[g + 1] - group_starts[g];
+        for (int e = lane; e < count; e += 32) atomicAdd(&buckets.ends[buckets.of(group_q[(size_t)g * capacity + e])], 1);
+    }
     __syncthreads();
-    buckets[t] = start;
-    __syncthreads();
-    for (int j = t; j < n; j += blockDim.x) {  // buckets[k] moves from the start of bucket k to its end
-        const real q = lists.q[j];
-        const int to = atomicAdd(&buckets[bucket_of(q, q_min, per_factor, n_buckets)], 1);
-        lists.other_q[to] = q;
-        lists.other_place[to] = lists.place[j];
+    add_up_buckets(buckets, room);
+    for (int g = warp; g < n_groups; g += n_warps) {
+        const int count = group_starts[g + 1] - group_starts[g];
+        for (int e = lane; e < count; e += 32) {
+            const real q = group_q[(size_t)g * capacity + e];
+            const unsigned place = group_place[(size_t)g * capacity + e];
+            const int to = atomicAdd(&buckets.ends[buckets.of(q)], 1);
+            lists.other_q[to] = q;
+            other_place[to] = place;
+        }
     }
     __syncthreads();
     for (int j = t; j < n; j += blockDim.x) {
         const real q = lists.other_q[j];
-        const unsigned place = lists.other_place[j];
-        const int bucket = bucket_of(q, q_min, per_factor, n_buckets);
-        const int begin = bucket > 0 ? buckets[bucket - 1] : 0, end = buckets[bucket];
+        const unsigned place = other_place[j];
+        const int bucket = buckets.of(q), begin = bucket > 0 ? buckets.ends[bucket - 1] : 0, end = buckets.ends[bucket];
         int rank = begin;
         for (int other = begin; other < end; ++other) {
             const real other_q = lists.other_q[other];
-            rank += other_q < q || (other_q == q && lists.other_place[other] < place);
+            rank += other_q < q || (other_q == q && other_place[other] < place);
         }
         lists.q[rank] = q;
         lists.place[rank] = place;

@@ -74,7 +74,9 @@ class Layouts(unittest.TestCase):
                 shape = layout.choose(part, sizes, slots, hidden_slots, itemsize)
                 for shared in (shape.hidden_shared, shape.output_shared, shape.update_shared):
                     self.assertLessEqual(shared + layout.STATIC_SHARED, layout.MAX_SHARED)
-                self.assertGreaterEqual(shape.update_capacity, 2)
+                self.assertGreaterEqual(shape.list_capacity, 2)
+                self.assertTrue(shape.chunk >= layout.SEGMENT and shape.chunk % layout.SEGMENT == 0)
+                self.assertTrue(1 <= shape.group <= max(1, shape.threads // sizes[2]))
                 self.assertTrue(1 <= shape.hidden_warps <= 16)
         self.assertGreater(accepted, 100)
 

@@ -53,7 +53,7 @@ class Checks:
         source = SpikeSamples(case.times, case.counts, case.labels, case.layers[-1].weights.shape[0])
         batch = len(case.labels)
         step = fuse(network, loss, source, batch, case.t_max, bats.GradientDescentOptimizer(0), **options)
-        for name in ("factors", "slopes", "errors"):
+        for name in ("list_q", "extremes", "slopes", "spike_q", "spike_gains", "bounds", "out_spikes"):
             getattr(step._fused.room, name).fill(np.nan)
         for layer in network.layers[1:]:
             layer.gradient.fill(np.nan)
@@ -83,8 +83,10 @@ class Checks:
         expected = case.trains[0]
         n = len(case.labels) - part
         np.testing.assert_array_equal(to_numpy(fused.room.counts)[:n], expected.counts[part:])
-        factors = to_numpy(fused.room.factors)[:n].reshape(n, layer.max_n_spike, layer.n_neurons).transpose(0, 2, 1)
         used = np.arange(layer.max_n_spike) < expected.counts[part:, :, None]
+        factors = np.ones(used.shape)
+        for sample, spikes in enumerate(to_numpy(fused.room.spike_q)[:n]):  # neuron by neuron
+            factors[sample][used[sample]] = spikes[: used[sample].sum()]
         times = np.where(used, float(layer.neuron.tau) * np.log(np.where(used, factors, 1)), np.inf)
         self.assertLess(time_differences(times, expected.times[part:], layer.tau_s).max(initial=0), TOLERANCE)
 
