@@ -13,8 +13,8 @@ SCRATCH_BYTES = 124 * 2**20  # what the spikes of all samples that are worked on
 STATIC_SHARED = 4 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
+UPDATE_CAPACITY = 4096  # hidden spikes of 8 neurons that are kept in shared memory
 CHUNK = 1024  # hidden spikes that the outputs go through together
-SMALL_BATCH = 128  # up to here the second weights' blocks use the processors that the first weights' blocks leave free
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Layout:
     weights2_staged: bool  # the second weights are copied to shared memory
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
+    update_capacity: int  # hidden spikes of a tile in the third kernel's list
     group: int  # hidden neurons of a block that does second weights
+    slices: int  # its warps that have sums of their own
 
 
 def padded_slots(n_hidden, n_slots):
@@ -59,26 +61,33 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     warps = max(4, warps) if warps <= 16 else 8
     warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
     output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
-    update = threads * UNIT_BYTES + NEURONS * (n_pre | 1) * itemsize
-    copies = 3 * n_pre * NEURONS * itemsize
-    weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies <= room
+    update = threads * UNIT_BYTES + NEURONS * (n_pre | 1) * itemsize + NEURONS * n_out * itemsize
+    copies, per_spike = 3 * n_pre * NEURONS * itemsize, 2 * itemsize + 2
+    most = NEURONS * n_hidden_slots * batch
+    weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(most, 1024) <= room
     update += copies if weights1_staged else 0
+    update_capacity = max(0, min(UPDATE_CAPACITY, most, (room - update) // per_spike)) // 2 * 2
+    update += update_capacity * per_spike
     hidden_shared = warps * HIDDEN_TILE * 4 * itemsize
     if output is None or max(update, hidden_shared) > room:
         return None
-    free = N_PROCESSORS - blocks(n_hidden, NEURONS)
-    group = blocks(n_hidden, free) if free > 0 and batch <= SMALL_BATCH else NEURONS
-    group = max(1, min(group, threads // n_out))
-    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, group)
+    free = N_PROCESSORS - blocks(n_hidden, NEURONS)  # processors without a block that does first weights
+    group = min(32, blocks(n_hidden, free)) if free > 0 else 32
+    while group > 1 and update // (group * n_out * itemsize) < 8:
+        group //= 2
+    slices = min(threads // 32, update // (group * n_out * itemsize))
+    if slices < 1:
+        return None
+    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_capacity, group, slices)
 
 
 def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):
     """Shared memory of the second kernel, array by array as lay_out() of cuda/fused/output_step.cu does it."""
     even = _even_up(n_out)
     segments = chunk // SEGMENT
-    reals = [2 * n_out * n_slots, n_hidden * even if staged else 0, *[list_capacity] * 3, *[n_out * (chunk + segments)] * 2]
+    reals = [n_hidden * even if staged else 0, *[list_capacity] * 2, *[n_out * (chunk + segments)] * 2]
     reals += [*[even * segments] * 3, even, even, n_out, *[n_out * n_slots] * 2, n_out, 2]
-    integers = 2 * threads + list_capacity + 2 * n_out + blocks(n_hidden, 32) + 1 + n_hidden + n_out + 1 + 32
+    integers = 2 * threads + 2 * list_capacity + 2 * n_out + blocks(n_hidden, 32) + 1 + n_hidden + n_out + 1 + 32
     return sum(_even_up(n) for n in reals) * itemsize + 4 * integers
 
 

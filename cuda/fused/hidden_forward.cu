@@ -3,7 +3,7 @@
 // A lane owns a neuron and a warp (sample, 32 neurons); the warps of a block take different samples of the same neurons, so that
 // they find each other's weights in the first-level cache. The sums a and b are kept without resets, and the resets in one sum R
 // ("fall"): eight events are added in a row, and one comparison per event (crossing_limit) says whether a spike is possible after
-// it. Only there is the exact test made, for the whole warp at once. Spikes are appended to the list of the warp as they come.
+// it. Only there is the exact test made, each lane at its own next such event. Spikes are appended to the list of the warp as they come.
 #include "common/block.cuh"
 #include "fused/batch.cuh"
 
@@ -39,22 +39,59 @@ struct SpikeStore {
     int n_hidden, n_slots, i;
 };
 
-// The spikes of the warp's neurons after one event; a and b include it.
+constexpr int UNROLL = 8;
+
 template <typename real>
-__device__ __forceinline__ void fire(Neurons<real>& neurons, const Interval<real>& event, real a, real b, real bound, real c, real reset,
-                                     const SpikeStore<real>& store) {
-    real y_high = reciprocal(event.e);
-    const real inverse_two_a = reciprocal(a + a);
-    while (true) {
-        const Crossing<real> found = crossing(a, b - neurons.fall, c, inverse_two_a, y_high, event.y_low);
-        bool fires = bound >= neurons.fall && found.crosses;
+__device__ __forceinline__ void load_weights(real* w, const Interval<real>* events, const real* weights) {
+#pragma unroll
+    for (int u = 0; u < UNROLL; ++u) w[u] = weights[events[u].offset];
+}
+
+// Bit u: the neuron may fire after event u.
+template <typename real>
+__device__ __forceinline__ unsigned possible(const real* bound, real fall) {
+    unsigned bits = 0;
+#pragma unroll
+    for (int u = 0; u < UNROLL; ++u) bits |= bound[u] >= fall ? 1u << u : 0u;
+    return bits;
+}
+
+// UNROLL events with their weights w, and the weights of the next UNROLL; those of the events after these are asked for before spikes are
+// looked for: every lane goes through the events after which its own neuron may fire.
+template <typename real>
+__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* events, real* w, real* next, bool more,
+                                           const real* weights, real c, real reset, const SpikeStore<real>& store) {
+    real a[UNROLL], b[UNROLL], bound[UNROLL];
+#pragma unroll
+    for (int u = 0; u < UNROLL; ++u) {
+        const Interval<real> event = events[u];
+        const real part = w[u] * event.e;
+        b[u] = (u ? b[u - 1] : neurons.b) + part;
+        a[u] = fma(part, event.e, u ? a[u - 1] : neurons.a);
+        bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
+    }
+#pragma unroll
+    for (int u = 0; u < UNROLL; ++u) w[u] = next[u];
+    if (more) load_weights(next, events + 2 * UNROLL, weights);
+    unsigned pending = possible(bound, neurons.fall);
+    real y_from = 0;  // where the rest of the interval begins, if the neuron has fired in it
+    while (__any_sync(FULL_WARP, pending)) {
+        const int u = pending ? __ffs(pending) - 1 : 0;
+        real a_now = a[0], b_now = b[0];
+#pragma unroll
+        for (int other = 1; other < UNROLL; ++other) {
+            a_now = u == other ? a[other] : a_now;
+            b_now = u == other ? b[other] : b_now;
+        }
+        const real y_high = y_from > 0 ? y_from : reciprocal(events[u].e);
+        const Crossing<real> found = crossing(a_now, b_now - neurons.fall, c, reciprocal(a_now + a_now), y_high, events[u].y_low);
+        bool fires = pending && found.crosses;
         if (fires && neurons.count == store.n_slots) {
             neurons.overflow = true;
             neurons.fall = Constants<real>::infinity();
             fires = false;
         }
         const unsigned firing = __ballot_sync(FULL_WARP, fires);
-        if (firing == 0) return;
         if (fires) {
             const real q = reciprocal(found.y);
             const int to = neurons.listed + __popc(firing & ((1u << (threadIdx.x & 31)) - 1));
@@ -65,41 +102,12 @@ __device__ __forceinline__ void fire(Neurons<real>& neurons, const Interval<real
             neurons.last = q;
             ++neurons.count;
             neurons.fall = store.n_slots == 1 ? Constants<real>::infinity() : fma(reset, q, neurons.fall);  // one slot: nothing overflows
-            y_high = found.y;
         }
         neurons.listed += __popc(firing);
-    }
-}
-
-constexpr int UNROLL = 8;
-
-template <typename real>
-__device__ __forceinline__ void load_weights(real* w, const Interval<real>* events, const real* weights) {
-#pragma unroll
-    for (int u = 0; u < UNROLL; ++u) w[u] = weights[events[u].offset];
-}
-
-// UNROLL events, with their weights; then the weights of the events 2 UNROLL later are asked for, before the spikes are looked at.
-template <typename real>
-__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* events, real* w, bool more, const real* weights,
-                                           real c, real reset, const SpikeStore<real>& store) {
-    real a[UNROLL], b[UNROLL], bound[UNROLL];
-    real highest = -Constants<real>::infinity();
-#pragma unroll
-    for (int u = 0; u < UNROLL; ++u) {
-        const Interval<real> event = events[u];
-        const real part = w[u] * event.e;
-        b[u] = (u ? b[u - 1] : neurons.b) + part;
-        a[u] = fma(part, event.e, u ? a[u - 1] : neurons.a);
-        bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
-        highest = max(highest, bound[u]);
-    }
-    if (more) load_weights(w, events + 2 * UNROLL, weights);
-    if (__any_sync(FULL_WARP, highest >= neurons.fall)) {
-#pragma unroll
-        for (int u = 0; u < UNROLL; ++u) {
-            if (__any_sync(FULL_WARP, bound[u] >= neurons.fall)) fire(neurons, events[u], a[u], b[u], bound[u], c, reset, store);
-        }
+        // Earlier events are done with; this one is if the neuron has not fired, or cannot once more.
+        const unsigned rest = possible(bound, neurons.fall) & (fires ? ~0u << u : ~1u << u);
+        y_from = fires && (rest >> u & 1) ? found.y : real(0);
+        pending = pending ? rest : 0u;
     }
     neurons.a = a[UNROLL - 1];
     neurons.b = b[UNROLL - 1];
@@ -140,7 +148,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
     const real* my_weights = weights + (valid ? i : 0);
     Neurons<real> neurons = {0, 0, valid ? real(0) : Constants<real>::infinity(), 0, 0, false, Constants<real>::infinity(), 0};
     for (int first = 0; first < sample.n_events; first += TILE) {
-        const int n_tile = min(TILE, sample.n_events - first), n_padded = (n_tile + 2 * UNROLL - 1) / (2 * UNROLL) * (2 * UNROLL);
+        const int n_tile = min(TILE, sample.n_events - first), n_padded = (n_tile + UNROLL - 1) / UNROLL * UNROLL;
         __syncwarp();
 #pragma unroll 4
         for (int e = lane; e < n_padded; e += 32) {
@@ -151,13 +159,12 @@ __global__ void __launch_bounds__(512) hidden_forward(
             events[e] = e < n_tile ? interval : Interval<real>{0, 0, Constants<real>::infinity(), interval.offset};
         }
         __syncwarp();
-        real even[UNROLL], odd[UNROLL];
-        load_weights(even, events, my_weights);
-        load_weights(odd, events + UNROLL, my_weights);
-        for (int base = 0; base < n_padded; base += 2 * UNROLL) {
-            const bool more = base + 2 * UNROLL < n_padded;
-            add_events(neurons, events + base, even, more, my_weights, c, reset, store);
-            add_events(neurons, events + base + UNROLL, odd, more, my_weights, c, reset, store);
+        real w[UNROLL], next[UNROLL];
+        load_weights(w, events, my_weights);
+        if (n_padded > UNROLL) load_weights(next, events + UNROLL, my_weights);
+#pragma unroll 1
+        for (int base = 0; base < n_padded; base += UNROLL) {
+            add_events(neurons, events + base, w, next, base + 2 * UNROLL < n_padded, my_weights, c, reset, store);
         }
     }
 

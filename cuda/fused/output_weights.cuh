@@ -1,6 +1,8 @@
 #pragma once
-// Gradient of the second weights of the fused step: a block owns some hidden neurons, a thread a pair (neuron, output) and every so many
-// samples; its sums are added in a fixed order.
+// Gradient of the second weights of the fused step. A block owns up to 32 hidden neurons. A warp takes a sample at a time, a lane one of its spikes
+// of these neurons; what the lanes of one neuron find is added up, in their order, and then to the warp's own sums. In the end the warps'
+// sums are added in their order.
+#include "common/block.cuh"
 #include "fused/batch.cuh"
 #include "fused/two.cuh"
 #include "fused/update_weight.cuh"
@@ -10,60 +12,74 @@ struct HiddenSpikes {
     const real* q;        // [batch, worst], neuron by neuron
     const Place* places;  // [ceil(n_hidden / NEURONS), batch, NEURONS]
     long long worst;
+    int n_hidden, batch;
 };
 
-// What one sample adds: sum over the neuron's spikes q and the output's spikes (Q, G) of G q (q - Q), q < Q.
+// The spikes of the outputs, output by output.
 template <typename real>
-__device__ __forceinline__ real output_weight_gradient(const real* q, int count, const typename Two<real>::type* spikes, int from, int to) {
-    real sum = 0;
-    for (int k = from; k < to; ++k) {
-        const auto spike = spikes[k];
-        real part = 0;
-        for (int r = 0; r < count; ++r) {
-            const real e = q[r];
-            part = fma(e, min(e - spike.x, real(0)), part);
+struct OutputSpikes {
+    const typename Two<real>::type* spikes;  // [batch, capacity]: q, G
+    const int* starts;                       // [batch, n_out + 1]
+    int capacity, n_out;
+};
+
+// Adds one sample to sums [group, n_out]: over the spikes e of a neuron and (Q, G) of an output, G e (e - Q) where e < Q. A warp.
+template <typename real>
+__device__ __forceinline__ void add_sample(const HiddenSpikes<real>& hidden, const OutputSpikes<real>& output, int s, int first, int group, real* sums) {
+    const int lane = threadIdx.x & 31, n_out = output.n_out, i = first + lane;
+    const bool owned = lane < group && i < hidden.n_hidden;
+    const Place place = owned ? hidden.places[((size_t)(i / NEURONS) * hidden.batch + s) * NEURONS + i % NEURONS] : Place{0x7fffffff, 0};
+    const int* starts = output.starts + (size_t)s * (n_out + 1);
+    const auto* spikes = output.spikes + (size_t)s * output.capacity;
+    const int begin = __shfl_sync(FULL_WARP, place.start, 0), n_owned = min(group, hidden.n_hidden - first);
+    const int end = __shfl_sync(FULL_WARP, place.start + place.count, n_owned - 1);
+    for (int from = begin; from < end; from += 32) {
+        const int r = from + lane;
+        const bool mine = r < end;
+        int n = 0;  // the last neuron whose spikes begin at r or before; silent ones begin where the next one does
+#pragma unroll
+        for (int step = 16; step > 0; step /= 2) {
+            if (__shfl_sync(FULL_WARP, place.start, n + step) <= r) n += step;
         }
-        sum = fma(spike.y, part, sum);
+        const int start = __shfl_sync(FULL_WARP, place.start, n), count = __shfl_sync(FULL_WARP, place.count, n);
+        const int last = min(start + count, min(end, from + 32)) - from;  // lanes up to here belong to the same neuron
+        const bool leads = mine && (r == start || lane == 0);
+        const int longest = __reduce_max_sync(FULL_WARP, leads ? last - lane : 0);
+        const real e = mine ? hidden.q[hidden.worst * s + r] : real(0);
+        int k = 0;
+        for (int o = 0; o < n_out; ++o) {
+            const int stop = starts[o + 1];
+            real sum = 0;
+#pragma unroll 4
+            for (; k < stop; ++k) {
+                const auto spike = spikes[k];
+                sum = fma(spike.y, e * min(e - spike.x, real(0)), sum);
+            }
+            for (int distance = 1; distance < longest; distance *= 2) {
+                const real other = __shfl_down_sync(FULL_WARP, sum, distance);
+                if (lane + distance < last) sum += other;
+            }
+            if (leads) sums[n * n_out + o] += sum;
+            __syncwarp();
+        }
     }
-    return sum;
 }
 
-// Neurons first ... first + group - 1; room [blockDim].
+// Neurons first ... first + group - 1, group <= 32; sums [slices, group, n_out] in shared memory, slices <= warps.
 template <typename real>
-__device__ __forceinline__ void update_output_weights(const HiddenSpikes<real>& hidden, const typename Two<real>::type* out_spikes,
-                                                      const int* out_starts, int out_capacity, int n_out, int first, int group, int n_hidden,
-                                                      int batch, real scale, const Weights<real>& weights, const Update<real>& update,
-                                                      real* room) {
-    const int t = threadIdx.x, n_pairs = group * n_out, slices = max(1, (int)blockDim.x / n_pairs);
-    for (int from = 0; from < n_pairs; from += blockDim.x) {  // more than one round only if slices is 1
-        const int pair = from + (slices > 1 ? t % n_pairs : t), slice = slices > 1 ? t / n_pairs : 0;
-        const int i = first + pair / n_out, o = pair % n_out;
-        const bool mine = pair < n_pairs && i < n_hidden && slice < slices;
+__device__ __forceinline__ void update_output_weights(const HiddenSpikes<real>& hidden, const OutputSpikes<real>& output, int first, int group,
+                                                      int slices, real scale, const Weights<real>& weights, const Update<real>& update, real* sums) {
+    const int t = threadIdx.x, warp = t >> 5, n_sums = group * output.n_out;
+    for (int p = t; p < slices * n_sums; p += blockDim.x) sums[p] = 0;
+    __syncthreads();
+    if (warp < slices) {
+        for (int s = warp; s < hidden.batch; s += slices) add_sample(hidden, output, s, first, group, sums + warp * n_sums);
+    }
+    __syncthreads();
+    for (int p = t; p < n_sums && first + p / output.n_out < hidden.n_hidden; p += blockDim.x) {
         real sum = 0;
-        if (mine) {
-            const Place* places = hidden.places + (size_t)(i / NEURONS) * batch * NEURONS + i % NEURONS;
-            Place next = slice < batch ? places[slice * NEURONS] : Place{0, 0};
-            int next_begin = slice < batch ? out_starts[(size_t)slice * (n_out + 1) + o] : 0;
-            int next_end = slice < batch ? out_starts[(size_t)slice * (n_out + 1) + o + 1] : 0;
-            for (int s = slice; s < batch; s += slices) {
-                const Place place = next;
-                const int begin = next_begin, end = next_end;
-                if (s + slices < batch) {
-                    next = places[(s + slices) * NEURONS];
-                    next_begin = out_starts[(size_t)(s + slices) * (n_out + 1) + o];
-                    next_end = out_starts[(size_t)(s + slices) * (n_out + 1) + o + 1];
-                }
-                if (place.count == 0) continue;
-                sum += output_weight_gradient<real>(hidden.q + hidden.worst * s + place.start, place.count, out_spikes + (size_t)s * out_capacity, begin, end);
-            }
-        }
-        if (slices > 1) {
-            room[t] = sum;
-            __syncthreads();
-            if (t < n_pairs && mine) {
-                for (int other = 1; other < slices; ++other) sum += room[other * n_pairs + t];
-            }
-        }
-        if (mine && slice == 0) update.load_and_apply(weights, (size_t)i * n_out + o, sum * scale);
+#pragma unroll 8
+        for (int slice = 0; slice < slices; ++slice) sum += sums[slice * n_sums + p];
+        update.load_and_apply(weights, (size_t)first * output.n_out + p, sum * scale);
     }
 }

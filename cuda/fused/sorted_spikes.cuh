@@ -4,12 +4,12 @@
 #include "common/block.cuh"
 #include "common/constants.cuh"
 
-// other_x holds places while spikes are sorted and errors later.
 template <typename real>
 struct SpikeLists {
     real* q;
     unsigned* place;  // slot << 16 | neuron
-    real *other_q, *other_x;
+    real* other_q;    // room for sorting
+    unsigned* other_place;
 };
 
 template <typename real>
@@ -71,7 +71,7 @@ template <typename real>
 __device__ __forceinline__ void sort_spikes(const SpikeLists<real>& lists, int n, const real* group_q, const unsigned* group_place, int capacity,
                                             const int* group_starts, int n_groups, const Buckets<real>& buckets, int* room) {
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
-    unsigned* other_place = reinterpret_cast<unsigned*>(lists.other_x);
+    unsigned* other_place = lists.other_place;
     for (int g = warp; g < n_groups; g += n_warps) {
         const int count = group_starts[g + 1] - group_starts[g];
         for (int e = lane; e < count; e += 32) atomicAdd(&buckets.ends[buckets.of(group_q[(size_t)g * capacity + e])], 1);

@@ -1,14 +1,16 @@
-// Fused step, third kernel: gradients of both layers, summed over the batch, and the optimizer.
+// Fused step, third kernel: backward through the hidden layer, gradients of both layers summed over the batch, and the optimizer.
 //
-// Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights. Every (sample, neuron) pair with
-// spikes is a piece of work that any warp may take, lanes over the sample's events; the events and spikes of the warp's next
-// piece are on their way meanwhile. Sums are kept in fixed point: integer addition has no order, so the result is the same every
-// time although warps share the sums. The unit is the exact bound of a neuron's sums over 2^30 (2^61 in double precision), so they
-// cannot overflow. Weights and moments come in during all that. The blocks after these do the second weights (output_weights.cuh).
+// Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights. A (sample, neuron) pair with spikes is
+// a unit; tile by tile of pairs, dL/dt of the units' spikes is made (a thread per spike), then goes through the resets (a thread per unit), and then
+// any warp may take a unit, lanes over the sample's events, and add it to the gradient; events of the warp's next unit are on their
+// way meanwhile. Sums are kept in fixed point: integer addition has no order, so the result is the same every time although warps share
+// the sums. The unit is the exact bound of a neuron's sums over 2^30 (2^61 in double precision), so they cannot
+// overflow. Weights and moments come in during all that. The blocks after these do the second weights (output_weights.cuh).
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "fused/batch.cuh"
+#include "fused/hidden_gains.cuh"
 #include "fused/output_weights.cuh"
 #include "fused/update_weight.cuh"
 #include "losses/metrics.cuh"
@@ -60,66 +62,44 @@ __device__ __forceinline__ real from_units(real bound) {
     return bound < Constants<real>::infinity() ? bound / Fixed<real>::LIMIT : Constants<real>::nan();
 }
 
-// A pair with spikes. In shared memory.
-struct Unit {
-    long long first_event, first_spike;
-    int n_events, n_spikes, neuron, padding;
-};
-
 constexpr int EVENTS = 5;  // of a lane at a time
 
-// Events of a lane, and the lane's spike.
+// Events of a lane.
 template <typename real>
 struct Portion {
     real factor[EVENTS];
     int row[EVENTS];
-    real q, gain;
 };
 
 template <typename real>
-struct Lists {
-    const real* event_factors;
-    EventRows event_rows;
-    const real *spike_q, *spike_gains;
+struct Events {
+    const real* factors;
+    EventRows rows;
 };
 
 template <typename real>
-__device__ __forceinline__ void load_events(Portion<real>& portion, const Lists<real>& lists, const Unit& unit, int from) {
+__device__ __forceinline__ void load_events(Portion<real>& portion, const Events<real>& events, const Unit& unit, int from) {
 #pragma unroll
     for (int c = 0; c < EVENTS; ++c) {
         const int e = from + 32 * c + (threadIdx.x & 31);
         const bool mine = e < unit.n_events;
-        portion.factor[c] = mine ? lists.event_factors[unit.first_event + e] : Constants<real>::infinity();
-        portion.row[c] = mine ? lists.event_rows.at(unit.first_event + e) : 0;
+        portion.factor[c] = mine ? events.factors[unit.first_event + e] : Constants<real>::infinity();
+        portion.row[c] = mine ? events.rows.at(unit.first_event + e) : 0;
     }
 }
 
+// Adds a unit's spikes (q, gain) to the sums [n_pre] of its neuron; portion holds its first events. A warp.
 template <typename real>
-__device__ __forceinline__ void load_spikes(Portion<real>& portion, const Lists<real>& lists, const Unit& unit, int from) {
-    const int k = from + (threadIdx.x & 31);
-    const bool mine = k < unit.n_spikes;
-    portion.q = mine ? lists.spike_q[unit.first_spike + k] : real(0);
-    portion.gain = mine ? lists.spike_gains[unit.first_spike + k] : real(0);
-}
-
-// Adds a unit's spikes to the sums [n_pre] of its neuron; portion holds its first events and spikes.
-template <typename real>
-__device__ __forceinline__ void add_unit(Portion<real>& portion, const Lists<real>& lists, const Unit& unit, real units,
-                                         typename Fixed<real>::type* sums) {
+__device__ __forceinline__ void add_unit(Portion<real>& portion, const Events<real>& events, const Unit& unit, const real* q, const real* gain,
+                                         real units, typename Fixed<real>::type* sums) {
     for (int from = 0;;) {
         real sum[EVENTS];
 #pragma unroll
         for (int c = 0; c < EVENTS; ++c) sum[c] = 0;
-        for (int first = 0;;) {
-            const int n = min(32, unit.n_spikes - first);
-            for (int k = 0; k < n; ++k) {
-                const real q = __shfl_sync(FULL_WARP, portion.q, k), gain = __shfl_sync(FULL_WARP, portion.gain, k);
+        for (int k = 0; k < unit.n_spikes; ++k) {
+            const real spike = q[k], strength = gain[k];
 #pragma unroll
-                for (int c = 0; c < EVENTS; ++c) sum[c] = fma(gain, min(portion.factor[c] - q, real(0)), sum[c]);
-            }
-            first += 32;
-            if (first >= unit.n_spikes) break;
-            load_spikes(portion, lists, unit, first);
+            for (int c = 0; c < EVENTS; ++c) sum[c] = fma(strength, min(portion.factor[c] - spike, real(0)), sum[c]);
         }
 #pragma unroll
         for (int c = 0; c < EVENTS; ++c) {
@@ -127,8 +107,99 @@ __device__ __forceinline__ void add_unit(Portion<real>& portion, const Lists<rea
         }
         from += 32 * EVENTS;
         if (from >= unit.n_events) break;
-        load_events(portion, lists, unit, from);
-        if (unit.n_spikes > 32) load_spikes(portion, lists, unit, 0);
+        load_events(portion, events, unit, from);
+    }
+}
+
+// What a block of first weights works on.
+template <typename real>
+struct Gradient {
+    Events<real> events;
+    OutputSpikes<real> output;
+    HiddenNeurons<real> hidden;
+    const Sample* samples;
+    const Place* places;  // [batch, NEURONS]
+    int n_pairs, capacity, pitch;
+    Unit* units;                      // [blockDim]: of a tile of pairs
+    unsigned short* unit_of;          // [capacity]
+    real *list_q, *list_gain;         // [capacity]: spikes of a tile
+    real *bound, *room;
+};
+
+// As many pairs as the block has threads.
+struct Tile {
+    int n_units, n_spikes, start;  // start: of the thread's pair among the spikes
+};
+
+template <typename real>
+__device__ __forceinline__ void find_pair(const Gradient<real>& task, bool owned, int pair, Place& place, Sample& sample) {
+    place = {0, 0};
+    if (!owned || pair >= task.n_pairs) return;
+    place = task.places[pair];
+    sample = task.samples[pair / NEURONS];
+}
+
+// Lists the pairs with spikes, and whose each spike is, if there is room for that.
+template <typename real>
+__device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Place& place, const Sample& sample, int pair) {
+    Tile tile;
+    tile.start = block_exclusive_sum(place.count, &tile.n_spikes);  // synchronizes
+    const int u = block_exclusive_sum(place.count > 0, &tile.n_units);
+    if (place.count > 0) {
+        task.units[u] = {sample.first, sample.n_events, place.count, pair % NEURONS, pair / NEURONS, place.start, tile.start};
+        for (int k = 0; tile.n_spikes <= task.capacity && k < place.count; ++k) task.unit_of[tile.start + k] = u;
+    }
+    __syncthreads();
+    return tile;
+}
+
+// dL/dt of all spikes of a tile, then backward through the resets; returns the bound of the thread's pair. LISTED: q and gains lie in
+// the list of the tile, else in those of the samples.
+template <bool LISTED, typename real>
+__device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Tile& tile, const Place& place, int pair, int& n_bounded) {
+    const HiddenNeurons<real>& hidden = task.hidden;
+    if (LISTED || tile.n_spikes <= task.capacity) {
+        for (int r = threadIdx.x; r < tile.n_spikes; r += blockDim.x) {
+            const Unit& unit = task.units[task.unit_of[r]];
+            const long long at = hidden.worst * unit.sample + unit.place + r - unit.start;
+            const real q = hidden.spike_q[at], error = spike_error(hidden, task.output, unit, q);
+            if (LISTED) {
+                task.list_q[r] = q;
+                task.list_gain[r] = error;
+            } else {
+                hidden.spike_gains[at] = error;
+            }
+        }
+    } else {
+        for (int u = threadIdx.x >> 5; u < tile.n_units; u += blockDim.x >> 5) {
+            const Unit& unit = task.units[u];
+            for (int k = threadIdx.x & 31; k < unit.n_spikes; k += 32) {
+                const long long at = hidden.worst * unit.sample + unit.place + k;
+                hidden.spike_gains[at] = spike_error(hidden, task.output, unit, hidden.spike_q[at]);
+            }
+        }
+    }
+    __syncthreads();
+    if (place.count == 0) return 0;
+    const int s = pair / NEURONS, i = hidden.first_neuron + pair % NEURONS;
+    if (LISTED) return neuron_gains(hidden, s, i, place.count, task.list_q + tile.start, task.list_gain + tile.start, n_bounded);
+    const long long at = hidden.worst * s + place.start;
+    return neuron_gains(hidden, s, i, place.count, hidden.spike_q + at, hidden.spike_gains + at, n_bounded);
+}
+
+// All units of a tile, by any warp. LISTED: as above.
+template <bool LISTED, typename real>
+__device__ __forceinline__ void add_units(const Gradient<real>& task, int n_units, const real* spike_q, const real* spike_gains,
+                                          typename Fixed<real>::type* sums) {
+    const int warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+    Portion<real> next;
+    if (warp < n_units) load_events(next, task.events, task.units[warp], 0);
+    for (int at = warp; at < n_units; at += n_warps) {
+        const Unit unit = task.units[at];
+        Portion<real> portion = next;
+        if (at + n_warps < n_units) load_events(next, task.events, task.units[at + n_warps], 0);
+        const long long first = LISTED ? unit.start : task.hidden.worst * unit.sample + unit.place;
+        add_unit(portion, task.events, unit, spike_q + first, spike_gains + first, to_units(task.bound[unit.neuron]), sums + unit.neuron * task.pitch);
     }
 }
 
@@ -137,16 +208,18 @@ __device__ __forceinline__ void add_unit(Portion<real>& portion, const Lists<rea
 template <typename real>
 __global__ void __launch_bounds__(1024) weight_step(
         const Sample* __restrict__ samples, const real* __restrict__ event_factors, EventRows event_rows,
-        const real* __restrict__ spike_q, const real* __restrict__ spike_gains,  // [batch, worst]
-        const Place* __restrict__ places, const real* __restrict__ bounds,       // [ceil(n_hidden / NEURONS), batch, NEURONS]
-        int batch, int n_pre, int n_hidden, long long worst,
-        const typename Two<real>::type* __restrict__ out_spikes, const int* __restrict__ out_starts, int out_capacity, int n_out, int group,
+        const real* __restrict__ spike_q, real* spike_gains,  // [batch, worst]; gains: room for spikes that outgrow shared memory
+        const real* __restrict__ slopes,                      // [batch, n_slots, n_hidden]
+        const Place* __restrict__ places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
+        int batch, int n_pre, int n_hidden, int n_slots, long long worst, real tau, real reset, real slope_floor, int capacity,
+        const typename Two<real>::type* __restrict__ out_spikes, const int* __restrict__ out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode, int staged,
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
+        const real* __restrict__ before2,                     // [n_hidden, n_out]: a copy of the second weights before the step
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* __restrict__ schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
         const real* __restrict__ loss, const int* __restrict__ predictions, const int* __restrict__ out_counts,
-        const int* __restrict__ labels, double* totals) {
+        const int* __restrict__ labels, double* totals, unsigned long long* bounded, int n_rows) {
     using fixed = typename Fixed<real>::type;
     extern __shared__ __align__(16) double shared_memory[];
     __shared__ real bound[NEURONS], room[32 * NEURONS];
@@ -154,81 +227,80 @@ __global__ void __launch_bounds__(1024) weight_step(
     const Update<real> update = {{beta1, beta2, epsilon, nesterov}, real(schedule[0]), real(schedule[2]), real(schedule[3]), mode, has_moments};
     if ((int)blockIdx.x >= n_main) {
         if (blockIdx.x == gridDim.x - 1 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
-        const HiddenSpikes<real> hidden = {spike_q, places, worst};
+        const HiddenSpikes<real> hidden = {spike_q, places, worst, n_hidden, batch};
+        const OutputSpikes<real> output = {out_spikes, out_starts, out_capacity, n_out};
         const Weights<real> second = {weights2, m2, v2, gradient2};
-        update_output_weights(hidden, out_spikes, out_starts, out_capacity, n_out, (blockIdx.x - n_main) * group, min(group, n_hidden), n_hidden, batch,
-                              scale, second, update, reinterpret_cast<real*>(shared_memory));
+        update_output_weights(hidden, output, (blockIdx.x - n_main) * group, group, slices, scale, second, update,
+                              reinterpret_cast<real*>(shared_memory));
         return;
     }
 
     const int pitch = n_pre | 1, n_pairs = batch * NEURONS, first_neuron = blockIdx.x * NEURONS, i = first_neuron + t % NEURONS;
-    Unit* units = reinterpret_cast<Unit*>(shared_memory);           // [blockDim]: of a tile of pairs
-    real* copies = reinterpret_cast<real*>(units + blockDim.x);     // [3, n_pre, NEURONS]: weights and moments, if staged
-    fixed* sums = reinterpret_cast<fixed*>(copies + (staged ? 3 * n_pre * NEURONS : 0));  // [NEURONS, pitch]
+    real* copies = reinterpret_cast<real*>(shared_memory);          // [3, n_pre, NEURONS]: weights and moments, if staged
+    Unit* units = reinterpret_cast<Unit*>(copies + (staged ? 3 * n_pre * NEURONS : 0));  // [blockDim]: of a tile of pairs
+    fixed* sums = reinterpret_cast<fixed*>(units + blockDim.x);     // [NEURONS, pitch]
+    real* rows2 = reinterpret_cast<real*>(sums + NEURONS * pitch);  // [NEURONS, n_out]: second weights
+    real *list_q = rows2 + NEURONS * n_out, *list_gain = list_q + capacity;  // [capacity]: spikes of a tile
+    unsigned short* unit_of = reinterpret_cast<unsigned short*>(list_gain + capacity);  // [capacity]
     const Weights<real> first = {weights1, m1, v1, gradient1};
-    const bool whole = staged && first_neuron + NEURONS <= n_hidden;
+    const bool whole = staged && first_neuron + NEURONS <= n_hidden, owned = i < n_hidden;
+
+    // Thread t looks after neuron t % NEURONS, and samples t / NEURONS, + blockDim / NEURONS, ...: one pair per tile of pairs.
+    places += (size_t)first_neuron * batch;
+    Place place = {0, 0};
+    Sample sample = {0, 0, 0};
+    if (owned && t < n_pairs) {
+        place = places[t];
+        sample = samples[t / NEURONS];
+    }
     if (whole) {
         constexpr int PER_CHUNK = 16 / sizeof(real), CHUNKS = NEURONS / PER_CHUNK;
-        const int n_copies = has_moments ? 3 : 1;
         for (int p = t; p < n_pre * CHUNKS; p += blockDim.x) {
             const size_t from = (size_t)(p / CHUNKS) * n_hidden + first_neuron + p % CHUNKS * PER_CHUNK;
             real* to = copies + p * PER_CHUNK;
             copy_16_bytes(to, weights1 + from);
-            if (n_copies == 1) continue;
+            if (!has_moments) continue;
             copy_16_bytes(to + n_pre * NEURONS, m1 + from);
             copy_16_bytes(to + 2 * n_pre * NEURONS, v1 + from);
         }
         commit_copies();
     }
+    for (int p = t; p < NEURONS * n_out; p += blockDim.x) {
+        rows2[p] = first_neuron + p / n_out < n_hidden ? before2[(size_t)first_neuron * n_out + p] : real(0);
+    }
     for (int p = t; p < NEURONS * pitch; p += blockDim.x) sums[p] = 0;
 
-    // Thread t looks after neuron t % NEURONS, and samples t / NEURONS, + blockDim / NEURONS, ...: one pair per tile of pairs.
-    places += (size_t)first_neuron * batch;
-    bounds += (size_t)first_neuron * batch;
-    Place place = {0, 0};
-    Sample sample = {0, 0, 0};
-    const bool owned = i < n_hidden;
-    if (owned && t < n_pairs) {
-        place = places[t];
-        sample = samples[t / NEURONS];
-    }
-    real own = 0;
-    for (int pair = t; owned && pair < n_pairs; pair += blockDim.x) own += bounds[pair];
-    sum_per_neuron(own, room, bound);
-    const Lists<real> lists = {event_factors, event_rows, spike_q, spike_gains};
-    for (int tile = 0; tile < n_pairs; tile += blockDim.x) {
-        const int pair = tile + t;
-        if (tile > 0) {
-            place = {0, 0};
-            if (owned && pair < n_pairs) {
-                place = places[pair];
-                sample = samples[pair / NEURONS];
-            }
+    const Gradient<real> task = {{event_factors, event_rows}, {out_spikes, out_starts, out_capacity, n_out},
+                                 {spike_q, spike_gains, slopes, worst, n_hidden, n_slots, first_neuron, tau, reset, slope_floor, rows2},
+                                 samples, places, n_pairs, capacity, pitch, units, unit_of, list_q, list_gain, bound, room};
+    int n_bounded = 0;
+    if (n_pairs <= (int)blockDim.x) {
+        const Tile tile = open_tile(task, place, sample, t);
+        const bool listed = tile.n_spikes <= capacity;
+        real own;
+        if (listed) own = tile_gains<true>(task, tile, place, t, n_bounded);
+        else own = tile_gains<false>(task, tile, place, t, n_bounded);
+        sum_per_neuron(own, room, bound);  // synchronizes
+        if (listed) add_units<true>(task, tile.n_units, list_q, list_gain, sums);
+        else add_units<false>(task, tile.n_units, spike_q, spike_gains, sums);
+    } else {
+        // The bounds are needed before the first unit is added, so all spikes go through the resets first.
+        real own = 0;
+#pragma unroll 1
+        for (int first_pair = 0; first_pair < n_pairs; first_pair += blockDim.x) {
+            find_pair(task, owned, first_pair + t, place, sample);
+            const Tile tile = open_tile(task, place, sample, first_pair + t);
+            own += tile_gains<false>(task, tile, place, first_pair + t, n_bounded);
         }
-        int n_units;
-        const int u = block_exclusive_sum(place.count > 0, &n_units);  // synchronizes
-        if (place.count > 0) {
-            units[u] = {sample.first, worst * (pair / NEURONS) + place.start, sample.n_events, place.count, pair % NEURONS, 0};
-        }
-        __syncthreads();
-        Unit unit;
-        Portion<real> portion;
-        if (warp < n_units) {
-            unit = units[warp];
-            load_events(portion, lists, unit, 0);
-            load_spikes(portion, lists, unit, 0);
-        }
-        for (int at = warp; at < n_units; at += n_warps) {
-            const Unit now = unit;
-            Portion<real> own_portion = portion;
-            if (at + n_warps < n_units) {
-                unit = units[at + n_warps];
-                load_events(portion, lists, unit, 0);
-                load_spikes(portion, lists, unit, 0);
-            }
-            add_unit(own_portion, lists, now, to_units(bound[now.neuron]), sums + now.neuron * pitch);
+        sum_per_neuron(own, room, bound);
+#pragma unroll 1
+        for (int first_pair = 0; first_pair < n_pairs; first_pair += blockDim.x) {
+            find_pair(task, owned, first_pair + t, place, sample);
+            const Tile tile = open_tile(task, place, sample, first_pair + t);
+            add_units<false>(task, tile.n_units, spike_q, spike_gains, sums);
         }
     }
+    if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
 
     // The optimizer.
     wait_for_copies();
