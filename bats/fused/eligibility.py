@@ -14,7 +14,7 @@ from bats.sources import Resident
 LOSSES = (SpikeCountClassLoss, TTFSSoftmaxCrossEntropy)
 OPTIMIZERS = (GradientDescentOptimizer, AdamOptimizer, NAdamOptimizer)
 MOST_NEURONS = 2**16  # neuron and slot of a spike share 32 bits
-MOST_WEIGHTS = 2**31  # of the first layer: a row's offset has 32 bits
+MOST_WEIGHTS = 2**29  # of the first layer: a row's offset in bytes has 32 bits
 
 
 def device_reason(network):

@@ -7,13 +7,15 @@ from bats.ops.arguments import blocks
 HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
-UNIT_BYTES = 32  # of a piece of work in cuda/fused/weight_step.cu
+UNIT_BYTES = 40  # of a piece of work in cuda/fused/weight_step.cu
 MAX_SHARED = 220 * 1024  # of a block, bytes; less where the device has less
 SCRATCH_BYTES = 124 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
 STATIC_SHARED = 4 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
-UPDATE_CAPACITY = 4096  # hidden spikes of 8 neurons that are kept in shared memory
+UPDATE_CAPACITY = 3072  # hidden spikes of 8 neurons that are kept in shared memory
+OUT_CAPACITY = 6144  # spikes of the outputs that are
+OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
 CHUNK = 1024  # hidden spikes that the outputs go through together
 
 
@@ -31,6 +33,7 @@ class Layout:
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
     update_capacity: int  # hidden spikes of a tile in the third kernel's list
+    out_capacity: int  # spikes of the outputs there
     group: int  # hidden neurons of a block that does second weights
     slices: int  # its warps that have sums of their own
 
@@ -62,42 +65,44 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
     output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
     update = threads * UNIT_BYTES + NEURONS * (n_pre | 1) * itemsize + NEURONS * n_out * itemsize
-    copies, per_spike = 3 * n_pre * NEURONS * itemsize, 2 * itemsize + 2
-    most = NEURONS * n_hidden_slots * batch
+    copies, per_spike, per_out_spike = 3 * n_pre * NEURONS * itemsize, 3 * itemsize + 2, 2 * itemsize + 2
+    most, most_out = NEURONS * n_hidden_slots * batch, n_out * n_out_slots * min(batch, threads // NEURONS)
     weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(most, 1024) <= room
     update += copies if weights1_staged else 0
-    update_capacity = max(0, min(UPDATE_CAPACITY, most, (room - update) // per_spike)) // 2 * 2
-    update += update_capacity * per_spike
+    out_capacity = max(0, min(OUT_CAPACITY, most_out, (room - update) // 2 // per_out_spike)) // 8 * 8
+    update_capacity = max(0, min(UPDATE_CAPACITY, most, (room - update - out_capacity * per_out_spike) // per_spike)) // 8 * 8
+    update += update_capacity * per_spike + out_capacity * per_out_spike
     hidden_shared = warps * HIDDEN_TILE * 4 * itemsize
     if output is None or max(update, hidden_shared) > room:
         return None
     free = N_PROCESSORS - blocks(n_hidden, NEURONS)  # processors without a block that does first weights
     group = min(32, blocks(n_hidden, free)) if free > 0 else 32
-    while group > 1 and update // (group * n_out * itemsize) < 8:
+    per_slice = lambda group: (group * n_out + 2 * OUT_BUFFER) * itemsize  # noqa: E731
+    while group > 1 and update // per_slice(group) < 8:
         group //= 2
-    slices = min(threads // 32, update // (group * n_out * itemsize))
+    slices = min(threads // 32, update // per_slice(group))
     if slices < 1:
         return None
-    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_capacity, group, slices)
+    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_capacity, out_capacity, group, slices)
 
 
 def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):
     """Shared memory of the second kernel, array by array as lay_out() of cuda/fused/output_step.cu does it."""
-    even = _even_up(n_out)
+    even = _up(n_out, 2)
     segments = chunk // SEGMENT
     reals = [n_hidden * even if staged else 0, *[list_capacity] * 2, *[n_out * (chunk + segments)] * 2]
     reals += [*[even * segments] * 3, even, even, n_out, *[n_out * n_slots] * 2, n_out, 2]
     integers = 2 * threads + 2 * list_capacity + 2 * n_out + blocks(n_hidden, 32) + 1 + n_hidden + n_out + 1 + 32
-    return sum(_even_up(n) for n in reals) * itemsize + 4 * integers
+    return sum(_up(n, 4) for n in reals) * itemsize + 4 * integers
 
 
 def _choose_output(room, threads, n_hidden, n_out, n_slots, worst, itemsize):
     """(bytes, list_capacity, chunk, staged): the second weights in shared memory if possible, long lists, then a large chunk."""
     sizes = (n_hidden, n_out, n_slots, itemsize)
-    longest = _even_up(min(LIST_CAPACITY, worst))
+    longest = _up(min(LIST_CAPACITY, worst), SEGMENT)
     chunks = [chunk for chunk in (CHUNK, 768, 512, 384, 256, 192, 128, 64, 32, 16, SEGMENT) if chunk < worst + SEGMENT or chunk == SEGMENT]
     for staged in (True, False):
-        for capacity in (longest, *(n for n in (1024, 512, 256, 128, 64, 32, 16, 8, 2) if n < longest)):
+        for capacity in (longest, *(n for n in (1024, 512, 256, 128, 64, 32, 16, 8) if n < longest)):
             for chunk in chunks:
                 needed = output_bytes(threads, capacity, chunk, staged, *sizes)
                 if needed <= room and (chunk >= 64 or chunk == chunks[0] or not staged):
@@ -105,5 +110,5 @@ def _choose_output(room, threads, n_hidden, n_out, n_slots, worst, itemsize):
     return None
 
 
-def _even_up(n):
-    return (int(n) + 1) // 2 * 2
+def _up(n, multiple):
+    return blocks(int(n), multiple) * multiple

@@ -13,11 +13,11 @@ struct __align__(4 * sizeof(real)) Interval {
     real e;      // factor E of the event
     real y_low;  // 1 / E_next
     real limit;  // infinity where the next event has the same time: no interval, no test
-    int offset;  // of the weights' row
+    unsigned offset;  // of the weights' row, in bytes
 };
 
 template <typename real>
-__device__ __forceinline__ Interval<real> make_interval(real e, real e_next, int offset, real c) {
+__device__ __forceinline__ Interval<real> make_interval(real e, real e_next, unsigned offset, real c) {
     const real y_low = reciprocal(e_next);
     return {e, y_low, e == e_next ? Constants<real>::infinity() : crossing_limit(e, e_next, y_low, c), offset};
 }
@@ -41,10 +41,11 @@ struct SpikeStore {
 
 constexpr int UNROLL = 8;
 
+// mine: of the neuron in a row, in bytes. 32 bits for the offsets: 64 would double what a load costs.
 template <typename real>
-__device__ __forceinline__ void load_weights(real* w, const Interval<real>* events, const real* weights) {
+__device__ __forceinline__ void load_weights(real* w, const Interval<real>* events, const real* weights, unsigned mine) {
 #pragma unroll
-    for (int u = 0; u < UNROLL; ++u) w[u] = weights[events[u].offset];
+    for (int u = 0; u < UNROLL; ++u) w[u] = *reinterpret_cast<const real*>(reinterpret_cast<const char*>(weights) + (events[u].offset + mine));
 }
 
 // Bit u: the neuron may fire after event u.
@@ -60,8 +61,8 @@ __device__ __forceinline__ unsigned possible(const real* bound, real fall) {
 // looked for: every lane goes through the events after which its own neuron may fire.
 template <typename real>
 __device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* events, real* w, real* next, bool more,
-                                           const real* weights, real c, real reset, const SpikeStore<real>& store) {
-    real a[UNROLL], b[UNROLL], bound[UNROLL];
+                                           const real* weights, unsigned mine, real c, real reset, const SpikeStore<real>& store) {
+    real a[UNROLL], b[UNROLL], bound[UNROLL], highest = -Constants<real>::infinity();
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u) {
         const Interval<real> event = events[u];
@@ -69,10 +70,14 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interva
         b[u] = (u ? b[u - 1] : neurons.b) + part;
         a[u] = fma(part, event.e, u ? a[u - 1] : neurons.a);
         bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
+        highest = max(highest, bound[u]);
     }
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u) w[u] = next[u];
-    if (more) load_weights(next, events + 2 * UNROLL, weights);
+    if (more) load_weights(next, events + 2 * UNROLL, weights, mine);
+    neurons.a = a[UNROLL - 1];
+    neurons.b = b[UNROLL - 1];
+    if (!__any_sync(FULL_WARP, highest >= neurons.fall)) return;
     unsigned pending = possible(bound, neurons.fall);
     real y_from = 0;  // where the rest of the interval begins, if the neuron has fired in it
     while (__any_sync(FULL_WARP, pending)) {
@@ -109,8 +114,6 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interva
         y_from = fires && (rest >> u & 1) ? found.y : real(0);
         pending = pending ? rest : 0u;
     }
-    neurons.a = a[UNROLL - 1];
-    neurons.b = b[UNROLL - 1];
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
@@ -145,7 +148,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
 
     const size_t group = (size_t)s * gridDim.x + blockIdx.x, list = group * 32 * n_slots;
     const SpikeStore<real> store = {list_q + list, list_place + list, slopes + (size_t)s * n_slots * n_hidden + i, n_hidden, n_slots, i};
-    const real* my_weights = weights + (valid ? i : 0);
+    const unsigned mine = (valid ? i : 0) * sizeof(real), row_bytes = n_hidden * sizeof(real);
     Neurons<real> neurons = {0, 0, valid ? real(0) : Constants<real>::infinity(), 0, 0, false, Constants<real>::infinity(), 0};
     for (int first = 0; first < sample.n_events; first += TILE) {
         const int n_tile = min(TILE, sample.n_events - first), n_padded = (n_tile + UNROLL - 1) / UNROLL * UNROLL;
@@ -155,16 +158,16 @@ __global__ void __launch_bounds__(512) hidden_forward(
             const int event = first + min(e, n_tile - 1);
             const real factor = event_factors[event];
             const real next = event + 1 < sample.n_events ? event_factors[event + 1] : last_factor;
-            const Interval<real> interval = make_interval(factor, next, event_rows.at(sample.first + event) * n_hidden, c);
+            const Interval<real> interval = make_interval(factor, next, event_rows.at(sample.first + event) * row_bytes, c);
             events[e] = e < n_tile ? interval : Interval<real>{0, 0, Constants<real>::infinity(), interval.offset};
         }
         __syncwarp();
         real w[UNROLL], next[UNROLL];
-        load_weights(w, events, my_weights);
-        if (n_padded > UNROLL) load_weights(next, events + UNROLL, my_weights);
+        load_weights(w, events, weights, mine);
+        if (n_padded > UNROLL) load_weights(next, events + UNROLL, weights, mine);
 #pragma unroll 1
         for (int base = 0; base < n_padded; base += UNROLL) {
-            add_events(neurons, events + base, w, next, base + 2 * UNROLL < n_padded, my_weights, c, reset, store);
+            add_events(neurons, events + base, w, next, base + 2 * UNROLL < n_padded, weights, mine, c, reset, store);
         }
     }
 

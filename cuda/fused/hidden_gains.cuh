@@ -1,5 +1,6 @@
 #pragma once
 // Errors and gains of the hidden spikes of the fused step.
+#include "common/block.cuh"
 #include "fused/batch.cuh"
 #include "fused/output_weights.cuh"
 #include "fused/two.cuh"
@@ -9,6 +10,7 @@ struct Unit {
     long long first_event;
     int n_events, n_spikes, neuron, sample;  // neuron: of the block, 0 to NEURONS - 1
     int place, start;                        // of its first spike: in the list of the sample, among the spikes of the tile
+    int first_out, n_out_spikes;             // of the outputs' spikes of its sample in the copies; -1: not copied
 };
 
 template <typename real>
@@ -20,35 +22,71 @@ struct HiddenNeurons {
     int n_hidden, n_slots, first_neuron;
     real tau, reset, slope_floor;
     const real* rows2;  // [NEURONS, n_out]: second weights
+
+    __device__ __forceinline__ const real* slopes_of(int s, int i) const { return slopes + (size_t)s * n_slots * n_hidden + i; }
 };
+
+// Copies of the outputs' spikes of a tile's samples in shared memory.
+template <typename real>
+struct OutputCopies {
+    typename Two<real>::type* spikes;  // [capacity]: q, G
+    unsigned short* neurons;
+    int capacity;
+    int *first, *total;                // [MOST_SAMPLES]
+};
+
+constexpr int MOST_SAMPLES = 128;  // of a tile
+
+// Samples first ... first + n - 1, as long as there is room.
+template <typename real>
+__device__ __forceinline__ void copy_outputs(const OutputSpikes<real>& output, int first, int n, const OutputCopies<real>& copies) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+    int before = 0;
+    for (int chunk = 0; chunk < n; chunk += 32) {
+        const int total = chunk + lane < n ? output.starts[(size_t)(first + chunk + lane + 1) * (output.n_out + 1) - 1] : 0;
+        const int sum = warp_inclusive_sum(total), start = before + sum - total;
+        before += __shfl_sync(FULL_WARP, sum, 31);
+        for (int other = warp; other < min(32, n - chunk); other += n_warps) {
+            const int to = __shfl_sync(FULL_WARP, start, other), count = __shfl_sync(FULL_WARP, total, other);
+            const bool fits = to + count <= copies.capacity;
+            const size_t from = (size_t)(first + chunk + other) * output.capacity;
+            for (int k = lane; fits && k < count; k += 32) {
+                copies.spikes[to + k] = output.spikes[from + k];
+                copies.neurons[to + k] = output.neurons[from + k];
+            }
+            if (lane == 0) {
+                copies.first[chunk + other] = to;
+                copies.total[chunk + other] = fits ? count : -1;
+            }
+        }
+    }
+}
 
 // dL/dt of a hidden spike (docs/theory.md, (30)): over the outputs' spikes (Q, G) with e < Q, w G e (2 e - Q) / tau.
 template <typename real>
-__device__ __forceinline__ real spike_error(const HiddenNeurons<real>& hidden, const OutputSpikes<real>& output, const Unit& unit, real e) {
-    const int* starts = output.starts + (size_t)unit.sample * (output.n_out + 1);
-    const auto* spikes = output.spikes + (size_t)unit.sample * output.capacity;
+__device__ __forceinline__ real spike_error(const HiddenNeurons<real>& hidden, const OutputSpikes<real>& output, const OutputCopies<real>& copies,
+                                            const Unit& unit, real e) {
     const real* w = hidden.rows2 + unit.neuron * output.n_out;
+    const real twice = 2 * e;
     real sum = 0;
-    int k = 0;
-    for (int o = 0; o < output.n_out; ++o) {
-        const int end = starts[o + 1];
-        real part = 0;
+    if (unit.n_out_spikes >= 0) {
+        const auto* spikes = copies.spikes + unit.first_out;
+        const unsigned short* neurons = copies.neurons + unit.first_out;
+        const int n = unit.n_out_spikes;
 #pragma unroll 4
-        for (; k < end; ++k) {
+        for (int k = 0; k < n; ++k) {
             const auto spike = spikes[k];
-            if (e < spike.x) part = fma(spike.y, 2 * e - spike.x, part);
+            const real strength = spike.y * w[neurons[k]];
+            if (e < spike.x) sum = fma(strength, twice - spike.x, sum);
         }
-        sum = fma(w[o], part, sum);
+    } else {
+        const int n = output.starts[(size_t)(unit.sample + 1) * (output.n_out + 1) - 1];
+        const size_t from = (size_t)unit.sample * output.capacity;
+        for (int k = 0; k < n; ++k) {
+            const auto spike = output.spikes[from + k];
+            const real strength = spike.y * w[output.neurons[from + k]];
+            if (e < spike.x) sum = fma(strength, twice - spike.x, sum);
+        }
     }
     return sum * e / hidden.tau;
-}
-
-// Backward through the resets of neuron i in sample s: turns the errors in `gain` into gains. Returns the bound of recurrent_gains.
-template <typename real>
-__device__ __forceinline__ real neuron_gains(const HiddenNeurons<real>& hidden, int s, int i, int count, const real* q, real* gain, int& n_bounded) {
-    const real* slopes = hidden.slopes + (size_t)s * hidden.n_slots * hidden.n_hidden + i;
-    const int stride = hidden.n_hidden;
-    return recurrent_gains(
-        count, hidden.tau, hidden.reset, hidden.slope_floor, n_bounded, [=](int k) { return slopes[(size_t)k * stride]; },
-        [=](int k) { return q[k]; }, [=](int k) { return gain[k]; }, [=](int k, real, real value) { gain[k] = value; });
 }

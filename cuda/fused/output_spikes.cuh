@@ -23,6 +23,29 @@ struct OutputWeights {
     }
 };
 
+// SEGMENT entries that begin at a multiple of SEGMENT, 16 bytes at a time; those past the list's end may be anything.
+__device__ __forceinline__ void load_segment(const float* list, float* values) {
+#pragma unroll
+    for (int u = 0; u < SEGMENT; u += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(list + u);
+        values[u] = four.x, values[u + 1] = four.y, values[u + 2] = four.z, values[u + 3] = four.w;
+    }
+}
+__device__ __forceinline__ void load_segment(const unsigned* list, unsigned* values) {
+#pragma unroll
+    for (int u = 0; u < SEGMENT; u += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(list + u);
+        values[u] = four.x, values[u + 1] = four.y, values[u + 2] = four.z, values[u + 3] = four.w;
+    }
+}
+__device__ __forceinline__ void load_segment(const double* list, double* values) {
+#pragma unroll
+    for (int u = 0; u < SEGMENT; u += 2) {
+        const double2 two = *reinterpret_cast<const double2*>(list + u);
+        values[u] = two.x, values[u + 1] = two.y;
+    }
+}
+
 // Sums of one chunk; capacity: spikes per chunk, a multiple of SEGMENT. Place j of a chunk is stored at j + j / SEGMENT: threads that go through
 // neighbouring segments then meet different banks.
 template <typename real>
@@ -52,13 +75,16 @@ __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& lists, int 
     const int n_segments = (m + SEGMENT - 1) / SEGMENT, n_pairs = (weights.n_out + 1) / 2, pitch = sums.capacity / SEGMENT;
     for (int item = t; item < n_pairs * n_segments; item += blockDim.x) {
         const int pair = item / n_segments, segment = item % n_segments;
-        real a0 = 0, a1 = 0, b0 = 0, b1 = 0;
+        const int begin = first + segment * SEGMENT;
+        real a0 = 0, a1 = 0, b0 = 0, b1 = 0, factors[SEGMENT];
+        unsigned places[SEGMENT];
+        load_segment(lists.q + begin, factors);
+        load_segment(lists.place + begin, places);
 #pragma unroll
         for (int u = 0; u < SEGMENT; ++u) {
-            const int j = first + segment * SEGMENT + u;
-            const bool mine = j < n;
-            const real q = mine ? lists.q[j] : real(0);
-            const auto w = weights.two(mine ? lists.place[j] & 0xffffu : 0, pair);
+            const bool mine = begin + u < n;
+            const real q = factors[u];
+            const auto w = weights.two(mine ? places[u] & 0xffffu : 0, pair);
             const real part0 = mine ? w.x * q : real(0), part1 = mine ? w.y * q : real(0);
             b0 += part0;
             b1 += part1;
@@ -101,13 +127,17 @@ __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& lists, int 
         real a0 = sums.before_a[from], b0 = sums.before_b[from];
         real a1 = both ? sums.before_a[from + pitch] : real(0), b1 = both ? sums.before_b[from + pitch] : real(0);
         real high0 = -Constants<real>::infinity(), high1 = high0;
-        int j = first + segment * SEGMENT;
-        real q = lists.q[j];  // segments begin below n
+        const int begin = first + segment * SEGMENT;
+        real factors[SEGMENT];
+        unsigned places[SEGMENT];
+        load_segment(lists.q + begin, factors);
+        load_segment(lists.place + begin, places);
+        const real after = begin + SEGMENT < n ? lists.q[begin + SEGMENT] : last_factor;
 #pragma unroll
-        for (int u = 0; u < SEGMENT; ++u, ++j) {
-            if (j >= n) break;
-            const real q_next = j + 1 < n ? lists.q[j + 1] : last_factor;
-            const auto w = weights.two(lists.place[j] & 0xffffu, pair);
+        for (int u = 0; u < SEGMENT; ++u) {
+            if (begin + u >= n) break;
+            const real q = factors[u], q_next = u + 1 == SEGMENT ? after : begin + u + 1 < n ? factors[(u + 1) % SEGMENT] : last_factor;
+            const auto w = weights.two(places[u] & 0xffffu, pair);
             const real part0 = w.x * q, part1 = w.y * q;
             b0 += part0;
             b1 += part1;
@@ -125,7 +155,6 @@ __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& lists, int 
                 high0 = max(high0, fma(-a0, y_low, b0) - limit);
                 high1 = max(high1, fma(-a1, y_low, b1) - limit);
             }
-            q = q_next;
         }
         sums.highest[from] = high0;
         if (both) sums.highest[from + pitch] = high1;

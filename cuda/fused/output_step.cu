@@ -46,7 +46,7 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     real* next = reinterpret_cast<real*>(shared_memory);
     const auto take = [&](int n) {
         real* from = next;
-        next += (n + 1) / 2 * 2;
+        next += (n + 3) / 4 * 4;
         return from;
     };
     room.weights = {staged ? take(n_hidden * even) : nullptr, weights, n_out, even};
@@ -57,7 +57,7 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     room.sums.carried_a = take(even), room.sums.carried_b = take(even);
     room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.slopes = take(n_out * n_slots);
     room.error = take(n_out), room.range = take(2);
-    int* free_int = reinterpret_cast<int*>(next);
+    int* free_int = reinterpret_cast<int*>(next);  // at a multiple of 16 bytes, as the arrays that follow
     room.buckets.ends = free_int, room.buckets.count = 2 * blockDim.x;
     free_int += room.buckets.count;
     room.lists.place = reinterpret_cast<unsigned*>(free_int);
@@ -75,17 +75,22 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
 // Backward through the outputs' resets, and the list of their spikes output by output: the first warp.
 template <typename real>
 __device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, typename Two<real>::type* out_spikes,
-                                             unsigned long long* bounded) {
+                                             int* out_neurons, unsigned long long* bounded) {
     for (int o = threadIdx.x & 31; o < task.n_out; o += 32) {
         int n_bounded = 0;
         const real e = room.error[o];
         const bool first_only = task.kind == FIRST_SPIKE;
         const real *q = room.state.q + o * task.n_slots, *slopes = room.state.slopes + o * task.n_slots;
-        auto* to = out_spikes + room.out_starts[o];
+        const int start = room.out_starts[o];
+        auto* to = out_spikes + start;
+        int* neurons = out_neurons + start;
         recurrent_gains(
             room.state.counts[o], task.tau, task.reset, task.slope_floor, n_bounded, [=](int k) { return slopes[k]; },
             [=](int k) { return q[k]; }, [e, first_only](int k) { return first_only && k > 0 ? real(0) : e; },
-            [=](int k, real spike, real gain) { to[k] = {spike, gain}; });
+            [=](int k, real spike, real gain) {
+                to[k] = {spike, gain};
+                neurons[k] = o;
+            });
         if (n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
     }
 }
@@ -95,6 +100,7 @@ template <typename real>
 struct OutputResults {
     Place* places;                            // [ceil(n_hidden / NEURONS), batch, NEURONS]
     typename Two<real>::type* out_spikes;     // [batch, n_out * n_slots]
+    int* out_neurons;                         // the same
     int* out_starts;                          // [batch, n_out + 1]
     real* loss;
     int *predictions, *out_counts;
@@ -147,7 +153,8 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         }
         if (lane == 0) starts[0] = 0;
         __syncwarp();
-        output_gains(task, room, results.out_spikes + (size_t)s * task.n_out * task.n_slots, results.bounded + (s % results.n_rows) * 4);
+        const size_t first = (size_t)s * task.n_out * task.n_slots;
+        output_gains(task, room, results.out_spikes + first, results.out_neurons + first, results.bounded + (s % results.n_rows) * 4);
     } else if (warp == 1) {
         const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
         if (lane == 0) results.predictions[s] = best;
@@ -188,7 +195,7 @@ __global__ void __launch_bounds__(1024) output_step(
         real* spike_q, real* spike_gains,              // [batch, 32 n_hidden_slots n_groups]: q of the hidden spikes, neuron by neuron; room
         Place* places,                                 // [ceil(n_hidden / NEURONS), batch, NEURONS]
         typename Two<real>::type* out_spikes,          // [batch, n_out * n_slots]: q and G of the outputs' spikes, output by output
-        int* out_starts,                               // [batch, n_out + 1]
+        int* out_neurons, int* out_starts,             // the same; [batch, n_out + 1]
         real* loss, int* predictions, int* out_counts, int* labels, unsigned long long* status, unsigned long long* bounded, int n_rows) {
     extern __shared__ __align__(16) double shared_memory[];
     const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
@@ -225,7 +232,7 @@ __global__ void __launch_bounds__(1024) output_step(
     const OutputTask<real> task = {
         s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1,
         parameter2, counts + (size_t)s * n_hidden, group_q + worst * s, group_place + worst * s, spike_q + worst * s, spike_gains + worst * s};
-    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
+    const OutputResults<real> results = {places, out_spikes, out_neurons, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
     __syncthreads();
     if (room.group_starts[n_groups] <= list_capacity) output_task<true>(task, room, results);
     else output_task<false>(task, room, results);

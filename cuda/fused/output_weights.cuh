@@ -19,61 +19,77 @@ struct HiddenSpikes {
 template <typename real>
 struct OutputSpikes {
     const typename Two<real>::type* spikes;  // [batch, capacity]: q, G
+    const int* neurons;                      // the same: the output
     const int* starts;                       // [batch, n_out + 1]
     int capacity, n_out;
 };
 
+constexpr int OUT_BUFFER = 64;  // spikes of a sample's outputs that a warp keeps in shared memory
+
 // Adds one sample to sums [group, n_out]: over the spikes e of a neuron and (Q, G) of an output, G e (e - Q) where e < Q. A warp.
 template <typename real>
-__device__ __forceinline__ void add_sample(const HiddenSpikes<real>& hidden, const OutputSpikes<real>& output, int s, int first, int group, real* sums) {
+__device__ __forceinline__ void add_sample(const HiddenSpikes<real>& hidden, const OutputSpikes<real>& output, int s, int first, int group,
+                                           typename Two<real>::type* buffer, real* sums) {
     const int lane = threadIdx.x & 31, n_out = output.n_out, i = first + lane;
     const bool owned = lane < group && i < hidden.n_hidden;
     const Place place = owned ? hidden.places[((size_t)(i / NEURONS) * hidden.batch + s) * NEURONS + i % NEURONS] : Place{0x7fffffff, 0};
     const int* starts = output.starts + (size_t)s * (n_out + 1);
     const auto* spikes = output.spikes + (size_t)s * output.capacity;
+    const int total = starts[n_out];
+    const bool buffered = total <= OUT_BUFFER;
+    __syncwarp();
+    for (int k = lane; buffered && k < total; k += 32) buffer[k] = spikes[k];
     const int begin = __shfl_sync(FULL_WARP, place.start, 0), n_owned = min(group, hidden.n_hidden - first);
     const int end = __shfl_sync(FULL_WARP, place.start + place.count, n_owned - 1);
+    __syncwarp();
     for (int from = begin; from < end; from += 32) {
         const int r = from + lane;
         const bool mine = r < end;
+        const real e = mine ? hidden.q[hidden.worst * s + r] : real(0);
         int n = 0;  // the last neuron whose spikes begin at r or before; silent ones begin where the next one does
 #pragma unroll
         for (int step = 16; step > 0; step /= 2) {
             if (__shfl_sync(FULL_WARP, place.start, n + step) <= r) n += step;
         }
         const int start = __shfl_sync(FULL_WARP, place.start, n), count = __shfl_sync(FULL_WARP, place.count, n);
-        const int last = min(start + count, min(end, from + 32)) - from;  // lanes up to here belong to the same neuron
+        const int left = min(start + count, min(end, from + 32)) - r;  // lanes from here on that belong to the same neuron
         const bool leads = mine && (r == start || lane == 0);
-        const int longest = __reduce_max_sync(FULL_WARP, leads ? last - lane : 0);
-        const real e = mine ? hidden.q[hidden.worst * s + r] : real(0);
+        const int longest = __reduce_max_sync(FULL_WARP, leads ? left : 0);
+        real* to = sums + n * n_out;
         int k = 0;
         for (int o = 0; o < n_out; ++o) {
             const int stop = starts[o + 1];
             real sum = 0;
+            if (buffered) {
 #pragma unroll 4
-            for (; k < stop; ++k) {
-                const auto spike = spikes[k];
-                sum = fma(spike.y, e * min(e - spike.x, real(0)), sum);
+                for (; k < stop; ++k) sum = fma(buffer[k].y, min(e - buffer[k].x, real(0)), sum);
+            } else {
+                for (; k < stop; ++k) sum = fma(spikes[k].y, min(e - spikes[k].x, real(0)), sum);
             }
-            for (int distance = 1; distance < longest; distance *= 2) {
+            sum *= e;
+#pragma unroll
+            for (int distance = 1; distance < 32; distance *= 2) {
+                if (distance >= longest) break;
                 const real other = __shfl_down_sync(FULL_WARP, sum, distance);
-                if (lane + distance < last) sum += other;
+                if (distance < left) sum += other;
             }
-            if (leads) sums[n * n_out + o] += sum;
-            __syncwarp();
+            if (leads) to[o] += sum;
         }
+        __syncwarp();  // a neuron's spikes may go on in the next lanes
     }
 }
 
-// Neurons first ... first + group - 1, group <= 32; sums [slices, group, n_out] in shared memory, slices <= warps.
+// Neurons first ... first + group - 1, group <= 32; room for [slices, group, n_out] numbers and slices buffers in shared memory, slices <= warps.
 template <typename real>
 __device__ __forceinline__ void update_output_weights(const HiddenSpikes<real>& hidden, const OutputSpikes<real>& output, int first, int group,
-                                                      int slices, real scale, const Weights<real>& weights, const Update<real>& update, real* sums) {
+                                                      int slices, real scale, const Weights<real>& weights, const Update<real>& update, real* room) {
     const int t = threadIdx.x, warp = t >> 5, n_sums = group * output.n_out;
+    auto* buffer = reinterpret_cast<typename Two<real>::type*>(room) + warp * OUT_BUFFER;
+    real* sums = room + slices * 2 * OUT_BUFFER;
     for (int p = t; p < slices * n_sums; p += blockDim.x) sums[p] = 0;
     __syncthreads();
     if (warp < slices) {
-        for (int s = warp; s < hidden.batch; s += slices) add_sample(hidden, output, s, first, group, sums + warp * n_sums);
+        for (int s = warp; s < hidden.batch; s += slices) add_sample(hidden, output, s, first, group, buffer, sums + warp * n_sums);
     }
     __syncthreads();
     for (int p = t; p < n_sums && first + p / output.n_out < hidden.n_hidden; p += blockDim.x) {

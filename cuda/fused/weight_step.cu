@@ -77,33 +77,51 @@ struct Events {
     EventRows rows;
 };
 
-template <typename real>
-__device__ __forceinline__ void load_events(Portion<real>& portion, const Events<real>& events, const Unit& unit, int from) {
+template <typename index_t>
+__device__ __forceinline__ void load_rows(int* row, const void* rows, long long first, int n) {
+    const index_t* mine = static_cast<const index_t*>(rows) + first + (threadIdx.x & 31);
 #pragma unroll
-    for (int c = 0; c < EVENTS; ++c) {
-        const int e = from + 32 * c + (threadIdx.x & 31);
-        const bool mine = e < unit.n_events;
-        portion.factor[c] = mine ? events.factors[unit.first_event + e] : Constants<real>::infinity();
-        portion.row[c] = mine ? events.rows.at(unit.first_event + e) : 0;
-    }
+    for (int c = 0; c < EVENTS; ++c) row[c] = 32 * c + (int)(threadIdx.x & 31) < n ? mine[32 * c] : 0;
 }
 
-// Adds a unit's spikes (q, gain) to the sums [n_pre] of its neuron; portion holds its first events. A warp.
+template <typename real>
+__device__ __forceinline__ void load_events(Portion<real>& portion, const Events<real>& events, const Unit& unit, int from) {
+    const real* mine = events.factors + unit.first_event + from + (threadIdx.x & 31);
+    const int n = unit.n_events - from;
+#pragma unroll
+    for (int c = 0; c < EVENTS; ++c) portion.factor[c] = 32 * c + (int)(threadIdx.x & 31) < n ? mine[32 * c] : real(0);
+    if (events.rows.wide) load_rows<int>(portion.row, events.rows.rows, unit.first_event + from, n);
+    else load_rows<unsigned short>(portion.row, events.rows.rows, unit.first_event + from, n);
+}
+
+// Adds a unit's spikes (q, gain) to the sums [n_pre] of its neuron; portion holds its first events. A warp. Spikes later than all of these
+// events make two sums.
 template <typename real>
 __device__ __forceinline__ void add_unit(Portion<real>& portion, const Events<real>& events, const Unit& unit, const real* q, const real* gain,
                                          real units, typename Fixed<real>::type* sums) {
     for (int from = 0;;) {
-        real sum[EVENTS];
+        const int last = min(unit.n_events - from, 32 * EVENTS) - 1;
+        real latest = portion.factor[0];
 #pragma unroll
-        for (int c = 0; c < EVENTS; ++c) sum[c] = 0;
-        for (int k = 0; k < unit.n_spikes; ++k) {
-            const real spike = q[k], strength = gain[k];
+        for (int c = 1; c < EVENTS; ++c) latest = last >> 5 == c ? portion.factor[c] : latest;
+        latest = __shfl_sync(FULL_WARP, latest, last & 31);
+        real strength = 0, moment = 0, sum[EVENTS];
+        int n = unit.n_spikes;
+        for (; n > 0 && q[n - 1] >= latest; --n) {
+            strength += gain[n - 1];
+            moment = fma(gain[n - 1], q[n - 1], moment);
+        }
 #pragma unroll
-            for (int c = 0; c < EVENTS; ++c) sum[c] = fma(strength, min(portion.factor[c] - spike, real(0)), sum[c]);
+        for (int c = 0; c < EVENTS; ++c) sum[c] = fma(strength, portion.factor[c], -moment);
+        for (int k = 0; k < n; ++k) {
+            const real spike = q[k], g = gain[k];
+#pragma unroll
+            for (int c = 0; c < EVENTS; ++c) sum[c] = fma(g, min(portion.factor[c] - spike, real(0)), sum[c]);
         }
 #pragma unroll
         for (int c = 0; c < EVENTS; ++c) {
-            if (sum[c] != 0) Fixed<real>::add(&sums[portion.row[c]], sum[c] * portion.factor[c] * units);
+            const real value = sum[c] * portion.factor[c];
+            if (value != 0) Fixed<real>::add(&sums[portion.row[c]], value * units);
         }
         from += 32 * EVENTS;
         if (from >= unit.n_events) break;
@@ -116,14 +134,15 @@ template <typename real>
 struct Gradient {
     Events<real> events;
     OutputSpikes<real> output;
+    OutputCopies<real> copies;
     HiddenNeurons<real> hidden;
     const Sample* samples;
     const Place* places;  // [batch, NEURONS]
-    int n_pairs, capacity, pitch;
-    Unit* units;                      // [blockDim]: of a tile of pairs
-    unsigned short* unit_of;          // [capacity]
-    real *list_q, *list_gain;         // [capacity]: spikes of a tile
-    real *bound, *room;
+    int batch, n_pairs, capacity, pitch;
+    Unit* units;                                // [blockDim]: of a tile of pairs
+    unsigned short* unit_of;                    // [capacity]
+    real *list_q, *list_gain, *list_slopes;     // [capacity]: spikes of a tile
+    real* bound;
 };
 
 // As many pairs as the block has threads.
@@ -142,15 +161,19 @@ __device__ __forceinline__ void find_pair(const Gradient<real>& task, bool owned
 // Lists the pairs with spikes, and whose each spike is, if there is room for that.
 template <typename real>
 __device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Place& place, const Sample& sample, int pair) {
-    Tile tile;
-    tile.start = block_exclusive_sum(place.count, &tile.n_spikes);  // synchronizes
-    const int u = block_exclusive_sum(place.count > 0, &tile.n_units);
+    const int first_sample = (pair - (int)threadIdx.x) / NEURONS;
+    copy_outputs(task.output, first_sample, min(task.batch - first_sample, (int)blockDim.x / NEURONS), task.copies);
+    int n_units, n_spikes;
+    const int start = block_exclusive_sum(place.count, &n_spikes);  // synchronizes
+    const int u = block_exclusive_sum(place.count > 0, &n_units);
     if (place.count > 0) {
-        task.units[u] = {sample.first, sample.n_events, place.count, pair % NEURONS, pair / NEURONS, place.start, tile.start};
-        for (int k = 0; tile.n_spikes <= task.capacity && k < place.count; ++k) task.unit_of[tile.start + k] = u;
+        const int s = pair / NEURONS;
+        task.units[u] = {sample.first, sample.n_events, place.count, pair % NEURONS, s, place.start, start,
+                         task.copies.first[s - first_sample], task.copies.total[s - first_sample]};
+        for (int k = 0; n_spikes <= task.capacity && k < place.count; ++k) task.unit_of[start + k] = u;
     }
     __syncthreads();
-    return tile;
+    return {n_units, n_spikes, start};
 }
 
 // dL/dt of all spikes of a tile, then backward through the resets; returns the bound of the thread's pair. LISTED: q and gains lie in
@@ -158,33 +181,45 @@ __device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Plac
 template <bool LISTED, typename real>
 __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Tile& tile, const Place& place, int pair, int& n_bounded) {
     const HiddenNeurons<real>& hidden = task.hidden;
+    const int stride = hidden.n_hidden;
     if (LISTED || tile.n_spikes <= task.capacity) {
         for (int r = threadIdx.x; r < tile.n_spikes; r += blockDim.x) {
             const Unit& unit = task.units[task.unit_of[r]];
-            const long long at = hidden.worst * unit.sample + unit.place + r - unit.start;
-            const real q = hidden.spike_q[at], error = spike_error(hidden, task.output, unit, q);
+            const int k = r - unit.start;
+            const long long at = hidden.worst * unit.sample + unit.place + k;
+            const real q = hidden.spike_q[at];
+            const real slope = hidden.slopes_of(unit.sample, hidden.first_neuron + unit.neuron)[(size_t)k * stride];
+            const real error = spike_error(hidden, task.output, task.copies, unit, q);
             if (LISTED) {
                 task.list_q[r] = q;
                 task.list_gain[r] = error;
             } else {
                 hidden.spike_gains[at] = error;
             }
+            task.list_slopes[r] = slope;
         }
     } else {
         for (int u = threadIdx.x >> 5; u < tile.n_units; u += blockDim.x >> 5) {
             const Unit& unit = task.units[u];
             for (int k = threadIdx.x & 31; k < unit.n_spikes; k += 32) {
                 const long long at = hidden.worst * unit.sample + unit.place + k;
-                hidden.spike_gains[at] = spike_error(hidden, task.output, unit, hidden.spike_q[at]);
+                hidden.spike_gains[at] = spike_error(hidden, task.output, task.copies, unit, hidden.spike_q[at]);
             }
         }
     }
     __syncthreads();
     if (place.count == 0) return 0;
-    const int s = pair / NEURONS, i = hidden.first_neuron + pair % NEURONS;
-    if (LISTED) return neuron_gains(hidden, s, i, place.count, task.list_q + tile.start, task.list_gain + tile.start, n_bounded);
+    const int s = pair / NEURONS;
     const long long at = hidden.worst * s + place.start;
-    return neuron_gains(hidden, s, i, place.count, hidden.spike_q + at, hidden.spike_gains + at, n_bounded);
+    const real* q = LISTED ? task.list_q + tile.start : hidden.spike_q + at;
+    real* gain = LISTED ? task.list_gain + tile.start : hidden.spike_gains + at;
+    const auto through = [&](const real* slopes, int step) {
+        return recurrent_gains(
+            place.count, hidden.tau, hidden.reset, hidden.slope_floor, n_bounded, [=](int k) { return slopes[(size_t)k * step]; },
+            [=](int k) { return q[k]; }, [=](int k) { return gain[k]; }, [=](int k, real, real value) { gain[k] = value; });
+    };
+    if (LISTED || tile.n_spikes <= task.capacity) return through(task.list_slopes + tile.start, 1);
+    return through(hidden.slopes_of(s, hidden.first_neuron + pair % NEURONS), stride);
 }
 
 // All units of a tile, by any warp. LISTED: as above.
@@ -211,8 +246,9 @@ __global__ void __launch_bounds__(1024) weight_step(
         const real* __restrict__ spike_q, real* spike_gains,  // [batch, worst]; gains: room for spikes that outgrow shared memory
         const real* __restrict__ slopes,                      // [batch, n_slots, n_hidden]
         const Place* __restrict__ places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
-        int batch, int n_pre, int n_hidden, int n_slots, long long worst, real tau, real reset, real slope_floor, int capacity,
-        const typename Two<real>::type* __restrict__ out_spikes, const int* __restrict__ out_starts, int out_capacity, int n_out, int group, int slices,
+        int batch, int n_pre, int n_hidden, int n_slots, long long worst, real tau, real reset, real slope_floor, int capacity, int copied,
+        const typename Two<real>::type* __restrict__ out_spikes, const int* __restrict__ out_neurons,
+        const int* __restrict__ out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode, int staged,
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
         const real* __restrict__ before2,                     // [n_hidden, n_out]: a copy of the second weights before the step
@@ -223,12 +259,13 @@ __global__ void __launch_bounds__(1024) weight_step(
     using fixed = typename Fixed<real>::type;
     extern __shared__ __align__(16) double shared_memory[];
     __shared__ real bound[NEURONS], room[32 * NEURONS];
+    __shared__ int out_first[MOST_SAMPLES], out_total[MOST_SAMPLES];
     const int t = threadIdx.x, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
     const Update<real> update = {{beta1, beta2, epsilon, nesterov}, real(schedule[0]), real(schedule[2]), real(schedule[3]), mode, has_moments};
     if ((int)blockIdx.x >= n_main) {
         if (blockIdx.x == gridDim.x - 1 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
         const HiddenSpikes<real> hidden = {spike_q, places, worst, n_hidden, batch};
-        const OutputSpikes<real> output = {out_spikes, out_starts, out_capacity, n_out};
+        const OutputSpikes<real> output = {out_spikes, out_neurons, out_starts, out_capacity, n_out};
         const Weights<real> second = {weights2, m2, v2, gradient2};
         update_output_weights(hidden, output, (blockIdx.x - n_main) * group, group, slices, scale, second, update,
                               reinterpret_cast<real*>(shared_memory));
@@ -240,8 +277,9 @@ __global__ void __launch_bounds__(1024) weight_step(
     Unit* units = reinterpret_cast<Unit*>(copies + (staged ? 3 * n_pre * NEURONS : 0));  // [blockDim]: of a tile of pairs
     fixed* sums = reinterpret_cast<fixed*>(units + blockDim.x);     // [NEURONS, pitch]
     real* rows2 = reinterpret_cast<real*>(sums + NEURONS * pitch);  // [NEURONS, n_out]: second weights
-    real *list_q = rows2 + NEURONS * n_out, *list_gain = list_q + capacity;  // [capacity]: spikes of a tile
-    unsigned short* unit_of = reinterpret_cast<unsigned short*>(list_gain + capacity);  // [capacity]
+    auto* out_copies = reinterpret_cast<typename Two<real>::type*>(rows2 + NEURONS * n_out);  // [copied]
+    real *list_q = reinterpret_cast<real*>(out_copies + copied), *list_gain = list_q + capacity, *list_slopes = list_gain + capacity;  // [capacity]
+    unsigned short *unit_of = reinterpret_cast<unsigned short*>(list_slopes + capacity), *copied_neurons = unit_of + capacity;
     const Weights<real> first = {weights1, m1, v1, gradient1};
     const bool whole = staged && first_neuron + NEURONS <= n_hidden, owned = i < n_hidden;
 
@@ -270,9 +308,10 @@ __global__ void __launch_bounds__(1024) weight_step(
     }
     for (int p = t; p < NEURONS * pitch; p += blockDim.x) sums[p] = 0;
 
-    const Gradient<real> task = {{event_factors, event_rows}, {out_spikes, out_starts, out_capacity, n_out},
+    const Gradient<real> task = {{event_factors, event_rows}, {out_spikes, out_neurons, out_starts, out_capacity, n_out},
+                                 {out_copies, copied_neurons, copied, out_first, out_total},
                                  {spike_q, spike_gains, slopes, worst, n_hidden, n_slots, first_neuron, tau, reset, slope_floor, rows2},
-                                 samples, places, n_pairs, capacity, pitch, units, unit_of, list_q, list_gain, bound, room};
+                                 samples, places, batch, n_pairs, capacity, pitch, units, unit_of, list_q, list_gain, list_slopes, bound};
     int n_bounded = 0;
     if (n_pairs <= (int)blockDim.x) {
         const Tile tile = open_tile(task, place, sample, t);

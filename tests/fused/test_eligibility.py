@@ -77,7 +77,7 @@ class Layouts(unittest.TestCase):
                 self.assertGreaterEqual(shape.list_capacity, 2)
                 self.assertTrue(shape.chunk >= layout.SEGMENT and shape.chunk % layout.SEGMENT == 0)
                 self.assertTrue(1 <= shape.group <= 32 and 1 <= shape.slices <= shape.threads // 32)
-                self.assertLessEqual(shape.group * shape.slices * sizes[2] * itemsize, shape.update_shared)
+                self.assertLessEqual(shape.slices * (shape.group * sizes[2] + 128) * itemsize, shape.update_shared)
                 self.assertTrue(1 <= shape.hidden_warps <= 16)
         self.assertGreater(accepted, 100)
 
