@@ -7,14 +7,14 @@ from bats.ops.arguments import blocks
 HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
-UNIT_BYTES = 40  # of a piece of work in cuda/fused/weight_step.cu
-MAX_SHARED = 220 * 1024  # of a block, bytes; less where the device has less
+PAIR_BYTES = 12  # of a (sample, neuron) pair in cuda/fused/weight_step.cu
+MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
 SCRATCH_BYTES = 124 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
-STATIC_SHARED = 4 * 1024  # upper bound of what the kernels declare themselves
+STATIC_SHARED = 8 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
-UPDATE_CAPACITY = 3072  # hidden spikes of 8 neurons that are kept in shared memory
-OUT_CAPACITY = 6144  # spikes of the outputs that are
+SPIKES_PER_PAIR = 3  # hidden spikes of 8 neurons for which the third kernel has room in shared memory, per sample and neuron
+SPIKES_PER_OUTPUT = 5  # the same for the spikes of outputs
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
 CHUNK = 1024  # hidden spikes that the outputs go through together
 
@@ -64,13 +64,16 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     warps = max(4, warps) if warps <= 16 else 8
     warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
     output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
-    update = threads * UNIT_BYTES + NEURONS * (n_pre | 1) * itemsize + NEURONS * n_out * itemsize
+    update = threads * PAIR_BYTES + NEURONS * (n_pre | 1) * itemsize + NEURONS * n_out * itemsize
     copies, per_spike, per_out_spike = 3 * n_pre * NEURONS * itemsize, 3 * itemsize + 2, 2 * itemsize + 2
-    most, most_out = NEURONS * n_hidden_slots * batch, n_out * n_out_slots * min(batch, threads // NEURONS)
-    weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(most, 1024) <= room
+    at_once = min(batch, threads // NEURONS)  # samples of a tile
+    wanted = max(64, NEURONS * at_once * min(n_hidden_slots, SPIKES_PER_PAIR))
+    wanted_out = max(64, n_out * at_once * min(n_out_slots, SPIKES_PER_OUTPUT))
+    # With several tiles the first level cache is worth more than copies of the weights.
+    weights1_staged = at_once == batch and n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
     update += copies if weights1_staged else 0
-    out_capacity = max(0, min(OUT_CAPACITY, most_out, (room - update) // 2 // per_out_spike)) // 8 * 8
-    update_capacity = max(0, min(UPDATE_CAPACITY, most, (room - update - out_capacity * per_out_spike) // per_spike)) // 8 * 8
+    out_capacity = max(0, min(wanted_out, (room - update) // 2 // per_out_spike)) // 8 * 8
+    update_capacity = max(0, min(wanted, (room - update - out_capacity * per_out_spike) // per_spike)) // 8 * 8
     update += update_capacity * per_spike + out_capacity * per_out_spike
     hidden_shared = warps * HIDDEN_TILE * 4 * itemsize
     if output is None or max(update, hidden_shared) > room:

@@ -40,3 +40,14 @@ __device__ __forceinline__ int block_exclusive_sum(int value, int* total) {
     *total = warp_totals[32];
     return warp_totals[warp] + inclusive - value;
 }
+
+// The same with a single synchronization; room [32] may be written again only after another one.
+__device__ __forceinline__ int block_exclusive_sum(int value, int* total, int* room) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+    const int inclusive = warp_inclusive_sum(value);
+    if (lane == 31) room[warp] = inclusive;
+    __syncthreads();
+    const int mine = lane < n_warps ? room[lane] : 0, sum = warp_inclusive_sum(mine);
+    *total = __shfl_sync(FULL_WARP, sum, 31);
+    return __shfl_sync(FULL_WARP, sum - mine, warp) + inclusive - value;
+}

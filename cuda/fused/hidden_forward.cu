@@ -39,7 +39,7 @@ struct SpikeStore {
     int n_hidden, n_slots, i;
 };
 
-constexpr int UNROLL = 8;
+constexpr int UNROLL = 8, AHEAD = 3;  // events at a time; groups of events whose weights are held or on their way
 
 // mine: of the neuron in a row, in bytes. 32 bits for the offsets: 64 would double what a load costs.
 template <typename real>
@@ -57,24 +57,27 @@ __device__ __forceinline__ unsigned possible(const real* bound, real fall) {
     return bits;
 }
 
-// UNROLL events with their weights w, and the weights of the next UNROLL; those of the events after these are asked for before spikes are
-// looked for: every lane goes through the events after which its own neuron may fire.
+// UNROLL events with their weights ahead[0]; those of the events AHEAD groups later are asked for before spikes are looked for: every lane
+// goes through the events after which its own neuron may fire.
 template <typename real>
-__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* events, real* w, real* next, bool more,
+__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* events, real (&ahead)[AHEAD][UNROLL], bool more,
                                            const real* weights, unsigned mine, real c, real reset, const SpikeStore<real>& store) {
     real a[UNROLL], b[UNROLL], bound[UNROLL], highest = -Constants<real>::infinity();
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u) {
         const Interval<real> event = events[u];
-        const real part = w[u] * event.e;
+        const real part = ahead[0][u] * event.e;
         b[u] = (u ? b[u - 1] : neurons.b) + part;
         a[u] = fma(part, event.e, u ? a[u - 1] : neurons.a);
         bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
         highest = max(highest, bound[u]);
     }
 #pragma unroll
-    for (int u = 0; u < UNROLL; ++u) w[u] = next[u];
-    if (more) load_weights(next, events + 2 * UNROLL, weights, mine);
+    for (int g = 0; g < AHEAD - 1; ++g) {
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) ahead[g][u] = ahead[g + 1][u];
+    }
+    if (more) load_weights(ahead[AHEAD - 1], events + AHEAD * UNROLL, weights, mine);
     neurons.a = a[UNROLL - 1];
     neurons.b = b[UNROLL - 1];
     if (!__any_sync(FULL_WARP, highest >= neurons.fall)) return;
@@ -162,12 +165,14 @@ __global__ void __launch_bounds__(512) hidden_forward(
             events[e] = e < n_tile ? interval : Interval<real>{0, 0, Constants<real>::infinity(), interval.offset};
         }
         __syncwarp();
-        real w[UNROLL], next[UNROLL];
-        load_weights(w, events, weights, mine);
-        if (n_padded > UNROLL) load_weights(next, events + UNROLL, weights, mine);
+        real ahead[AHEAD][UNROLL];
+#pragma unroll
+        for (int g = 0; g < AHEAD; ++g) {
+            if (g * UNROLL < n_padded) load_weights(ahead[g], events + g * UNROLL, weights, mine);
+        }
 #pragma unroll 1
         for (int base = 0; base < n_padded; base += UNROLL) {
-            add_events(neurons, events + base, w, next, base + 2 * UNROLL < n_padded, weights, mine, c, reset, store);
+            add_events(neurons, events + base, ahead, base + AHEAD * UNROLL < n_padded, weights, mine, c, reset, store);
         }
     }
 

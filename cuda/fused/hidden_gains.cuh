@@ -5,14 +5,6 @@
 #include "fused/output_weights.cuh"
 #include "fused/two.cuh"
 
-// A (sample, neuron) pair with spikes, in shared memory.
-struct Unit {
-    long long first_event;
-    int n_events, n_spikes, neuron, sample;  // neuron: of the block, 0 to NEURONS - 1
-    int place, start;                        // of its first spike: in the list of the sample, among the spikes of the tile
-    int first_out, n_out_spikes;             // of the outputs' spikes of its sample in the copies; -1: not copied
-};
-
 template <typename real>
 struct HiddenNeurons {
     const real* spike_q;
@@ -32,7 +24,7 @@ struct OutputCopies {
     typename Two<real>::type* spikes;  // [capacity]: q, G
     unsigned short* neurons;
     int capacity;
-    int *first, *total;                // [MOST_SAMPLES]
+    int *first, *total;                // [MOST_SAMPLES]; total: -1 if not copied
 };
 
 constexpr int MOST_SAMPLES = 128;  // of a tile
@@ -62,26 +54,27 @@ __device__ __forceinline__ void copy_outputs(const OutputSpikes<real>& output, i
     }
 }
 
-// dL/dt of a hidden spike (docs/theory.md, (30)): over the outputs' spikes (Q, G) with e < Q, w G e (2 e - Q) / tau.
+// dL/dt of a hidden spike e of a neuron of the block (docs/theory.md, (30)): over the outputs' spikes (Q, G) with e < Q, w G e (2 e - Q) / tau.
+// in_tile: number of the sample s within the tile.
 template <typename real>
 __device__ __forceinline__ real spike_error(const HiddenNeurons<real>& hidden, const OutputSpikes<real>& output, const OutputCopies<real>& copies,
-                                            const Unit& unit, real e) {
-    const real* w = hidden.rows2 + unit.neuron * output.n_out;
+                                            int s, int in_tile, int neuron, real e) {
+    const real* w = hidden.rows2 + neuron * output.n_out;
     const real twice = 2 * e;
     real sum = 0;
-    if (unit.n_out_spikes >= 0) {
-        const auto* spikes = copies.spikes + unit.first_out;
-        const unsigned short* neurons = copies.neurons + unit.first_out;
-        const int n = unit.n_out_spikes;
+    const int n_copied = copies.total[in_tile];
+    if (n_copied >= 0) {
+        const auto* spikes = copies.spikes + copies.first[in_tile];
+        const unsigned short* neurons = copies.neurons + copies.first[in_tile];
 #pragma unroll 4
-        for (int k = 0; k < n; ++k) {
+        for (int k = 0; k < n_copied; ++k) {
             const auto spike = spikes[k];
             const real strength = spike.y * w[neurons[k]];
             if (e < spike.x) sum = fma(strength, twice - spike.x, sum);
         }
     } else {
-        const int n = output.starts[(size_t)(unit.sample + 1) * (output.n_out + 1) - 1];
-        const size_t from = (size_t)unit.sample * output.capacity;
+        const int n = output.starts[(size_t)(s + 1) * (output.n_out + 1) - 1];
+        const size_t from = (size_t)s * output.capacity;
         for (int k = 0; k < n; ++k) {
             const auto spike = output.spikes[from + k];
             const real strength = spike.y * w[output.neurons[from + k]];

@@ -1,10 +1,9 @@
 // Fused step, third kernel: backward through the hidden layer, gradients of both layers summed over the batch, and the optimizer.
 //
-// Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights. A (sample, neuron) pair with spikes is
-// a unit; tile by tile of pairs, dL/dt of the units' spikes is made (a thread per spike), then goes through the resets (a thread per unit), and then
-// any warp may take a unit, lanes over the sample's events, and add it to the gradient; events of the warp's next unit are on their
-// way meanwhile. Sums are kept in fixed point: integer addition has no order, so the result is the same every time although warps share
-// the sums. The unit is the exact bound of a neuron's sums over 2^30 (2^61 in double precision), so they cannot
+// Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights. Tile by tile of (sample, neuron) pairs,
+// dL/dt of the spikes is made (a thread per spike) and goes through the resets (a thread per pair); then any warp may take a sample, or half of its
+// pairs, lanes over the sample's events, and add them to the gradient; events of the warp's next sample are on their way meanwhile.
+// Sums are kept in fixed point: integer addition has no order, so the result is the same every time although warps share the sums. The unit is the exact bound of a neuron's sums over 2^30 (2^61 in double precision), so they cannot
 // overflow. Weights and moments come in during all that. The blocks after these do the second weights (output_weights.cuh).
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
@@ -85,51 +84,42 @@ __device__ __forceinline__ void load_rows(int* row, const void* rows, long long 
 }
 
 template <typename real>
-__device__ __forceinline__ void load_events(Portion<real>& portion, const Events<real>& events, const Unit& unit, int from) {
-    const real* mine = events.factors + unit.first_event + from + (threadIdx.x & 31);
-    const int n = unit.n_events - from;
+__device__ __forceinline__ void load_events(Portion<real>& portion, const Events<real>& events, const Sample& sample, int from) {
+    const real* mine = events.factors + sample.first + from + (threadIdx.x & 31);
+    const int n = sample.n_events - from;
 #pragma unroll
     for (int c = 0; c < EVENTS; ++c) portion.factor[c] = 32 * c + (int)(threadIdx.x & 31) < n ? mine[32 * c] : real(0);
-    if (events.rows.wide) load_rows<int>(portion.row, events.rows.rows, unit.first_event + from, n);
-    else load_rows<unsigned short>(portion.row, events.rows.rows, unit.first_event + from, n);
+    if (events.rows.wide) load_rows<int>(portion.row, events.rows.rows, sample.first + from, n);
+    else load_rows<unsigned short>(portion.row, events.rows.rows, sample.first + from, n);
 }
 
-// Adds a unit's spikes (q, gain) to the sums [n_pre] of its neuron; portion holds its first events. A warp. Spikes later than all of these
-// events make two sums.
+// Adds the n spikes (q, gain) of a neuron to its sums [n_pre], at the events of a portion; latest: the last of these. A warp. Spikes that come
+// after all of the events make two sums.
 template <typename real>
-__device__ __forceinline__ void add_unit(Portion<real>& portion, const Events<real>& events, const Unit& unit, const real* q, const real* gain,
-                                         real units, typename Fixed<real>::type* sums) {
-    for (int from = 0;;) {
-        const int last = min(unit.n_events - from, 32 * EVENTS) - 1;
-        real latest = portion.factor[0];
+__device__ __forceinline__ void add_spikes(const Portion<real>& portion, real latest, const real* q, const real* gain, int n, real units,
+                                           typename Fixed<real>::type* sums) {
+    real strength = 0, moment = 0, sum[EVENTS];
+    for (; n > 0; --n) {
+        const real spike = q[n - 1], g = gain[n - 1];
+        if (spike < latest) break;
+        strength += g;
+        moment = fma(g, spike, moment);
+    }
 #pragma unroll
-        for (int c = 1; c < EVENTS; ++c) latest = last >> 5 == c ? portion.factor[c] : latest;
-        latest = __shfl_sync(FULL_WARP, latest, last & 31);
-        real strength = 0, moment = 0, sum[EVENTS];
-        int n = unit.n_spikes;
-        for (; n > 0 && q[n - 1] >= latest; --n) {
-            strength += gain[n - 1];
-            moment = fma(gain[n - 1], q[n - 1], moment);
-        }
+    for (int c = 0; c < EVENTS; ++c) sum[c] = fma(strength, portion.factor[c], -moment);
+    for (int k = 0; k < n; ++k) {
+        const real spike = q[k], g = gain[k];
 #pragma unroll
-        for (int c = 0; c < EVENTS; ++c) sum[c] = fma(strength, portion.factor[c], -moment);
-        for (int k = 0; k < n; ++k) {
-            const real spike = q[k], g = gain[k];
+        for (int c = 0; c < EVENTS; ++c) sum[c] = fma(g, min(portion.factor[c] - spike, real(0)), sum[c]);
+    }
 #pragma unroll
-            for (int c = 0; c < EVENTS; ++c) sum[c] = fma(g, min(portion.factor[c] - spike, real(0)), sum[c]);
-        }
-#pragma unroll
-        for (int c = 0; c < EVENTS; ++c) {
-            const real value = sum[c] * portion.factor[c];
-            if (value != 0) Fixed<real>::add(&sums[portion.row[c]], value * units);
-        }
-        from += 32 * EVENTS;
-        if (from >= unit.n_events) break;
-        load_events(portion, events, unit, from);
+    for (int c = 0; c < EVENTS; ++c) {
+        const real value = sum[c] * portion.factor[c];
+        if (value != 0) Fixed<real>::add(&sums[portion.row[c]], value * units);
     }
 }
 
-// What a block of first weights works on.
+// What a block of first weights works on: tiles of as many pairs as the block has threads.
 template <typename real>
 struct Gradient {
     Events<real> events;
@@ -139,57 +129,53 @@ struct Gradient {
     const Sample* samples;
     const Place* places;  // [batch, NEURONS]
     int batch, n_pairs, capacity, pitch;
-    Unit* units;                                // [blockDim]: of a tile of pairs
-    unsigned short* unit_of;                    // [capacity]
-    real *list_q, *list_gain, *list_slopes;     // [capacity]: spikes of a tile
-    real* bound;
+    // Of a tile, in shared memory:
+    Sample* tile_samples;                    // [MOST_SAMPLES]
+    Place* tile_places;                      // [blockDim]: in the list of the sample
+    int* starts;                             // [blockDim]: in the list of the tile
+    unsigned short* pair_of;                 // [capacity]: whose each spike is
+    real *list_q, *list_gain, *list_slopes;  // [capacity]
+    real* units;                             // [NEURONS]
+    int* room;                               // [32]
 };
 
-// As many pairs as the block has threads.
 struct Tile {
-    int n_units, n_spikes, start;  // start: of the thread's pair among the spikes
+    int n_spikes, start, n_samples;  // start: of the spikes of the thread's pair
 };
 
 template <typename real>
-__device__ __forceinline__ void find_pair(const Gradient<real>& task, bool owned, int pair, Place& place, Sample& sample) {
-    place = {0, 0};
-    if (!owned || pair >= task.n_pairs) return;
-    place = task.places[pair];
-    sample = task.samples[pair / NEURONS];
+__device__ __forceinline__ Place find_pair(const Gradient<real>& task, bool owned, int pair) {
+    return owned && pair < task.n_pairs ? task.places[pair] : Place{0, 0};
 }
 
-// Lists the pairs with spikes, and whose each spike is, if there is room for that.
+// Lists the pairs, and whose each spike is, if there is room for that. first_pair: of the tile.
 template <typename real>
-__device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Place& place, const Sample& sample, int pair) {
-    const int first_sample = (pair - (int)threadIdx.x) / NEURONS;
-    copy_outputs(task.output, first_sample, min(task.batch - first_sample, (int)blockDim.x / NEURONS), task.copies);
-    int n_units, n_spikes;
-    const int start = block_exclusive_sum(place.count, &n_spikes);  // synchronizes
-    const int u = block_exclusive_sum(place.count > 0, &n_units);
-    if (place.count > 0) {
-        const int s = pair / NEURONS;
-        task.units[u] = {sample.first, sample.n_events, place.count, pair % NEURONS, s, place.start, start,
-                         task.copies.first[s - first_sample], task.copies.total[s - first_sample]};
-        for (int k = 0; n_spikes <= task.capacity && k < place.count; ++k) task.unit_of[start + k] = u;
-    }
+__device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Place& place, int first_pair) {
+    const int t = threadIdx.x, first_sample = first_pair / NEURONS, n_samples = min(task.batch - first_sample, (int)blockDim.x / NEURONS);
+    Tile tile;
+    tile.n_samples = n_samples;
+    if (t < n_samples) task.tile_samples[t] = task.samples[first_sample + t];
+    task.tile_places[t] = place;
+    copy_outputs(task.output, first_sample, n_samples, task.copies);
+    tile.start = block_exclusive_sum(place.count, &tile.n_spikes, task.room);  // synchronizes
+    task.starts[t] = tile.start;
+    for (int k = 0; tile.n_spikes <= task.capacity && k < place.count; ++k) task.pair_of[tile.start + k] = t;
     __syncthreads();
-    return {n_units, n_spikes, start};
+    return tile;
 }
 
 // dL/dt of all spikes of a tile, then backward through the resets; returns the bound of the thread's pair. LISTED: q and gains lie in
 // the list of the tile, else in those of the samples.
 template <bool LISTED, typename real>
-__device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Tile& tile, const Place& place, int pair, int& n_bounded) {
+__device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Tile& tile, const Place& place, int first_pair, int& n_bounded) {
     const HiddenNeurons<real>& hidden = task.hidden;
-    const int stride = hidden.n_hidden;
+    const int t = threadIdx.x, stride = hidden.n_hidden, first_sample = first_pair / NEURONS;
     if (LISTED || tile.n_spikes <= task.capacity) {
-        for (int r = threadIdx.x; r < tile.n_spikes; r += blockDim.x) {
-            const Unit& unit = task.units[task.unit_of[r]];
-            const int k = r - unit.start;
-            const long long at = hidden.worst * unit.sample + unit.place + k;
-            const real q = hidden.spike_q[at];
-            const real slope = hidden.slopes_of(unit.sample, hidden.first_neuron + unit.neuron)[(size_t)k * stride];
-            const real error = spike_error(hidden, task.output, task.copies, unit, q);
+        for (int r = t; r < tile.n_spikes; r += blockDim.x) {
+            const int pair = task.pair_of[r], k = r - task.starts[pair], in_tile = pair / NEURONS, s = first_sample + in_tile;
+            const long long at = hidden.worst * s + task.tile_places[pair].start + k;
+            const real q = hidden.spike_q[at], slope = hidden.slopes_of(s, hidden.first_neuron + pair % NEURONS)[(size_t)k * stride];
+            const real error = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, q);
             if (LISTED) {
                 task.list_q[r] = q;
                 task.list_gain[r] = error;
@@ -199,17 +185,18 @@ __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Til
             task.list_slopes[r] = slope;
         }
     } else {
-        for (int u = threadIdx.x >> 5; u < tile.n_units; u += blockDim.x >> 5) {
-            const Unit& unit = task.units[u];
-            for (int k = threadIdx.x & 31; k < unit.n_spikes; k += 32) {
-                const long long at = hidden.worst * unit.sample + unit.place + k;
-                hidden.spike_gains[at] = spike_error(hidden, task.output, task.copies, unit, hidden.spike_q[at]);
+        for (int pair = t >> 5; pair < tile.n_samples * NEURONS; pair += blockDim.x >> 5) {
+            const int in_tile = pair / NEURONS, s = first_sample + in_tile;
+            const Place of_pair = task.tile_places[pair];
+            for (int k = t & 31; k < of_pair.count; k += 32) {
+                const long long at = hidden.worst * s + of_pair.start + k;
+                hidden.spike_gains[at] = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, hidden.spike_q[at]);
             }
         }
     }
     __syncthreads();
     if (place.count == 0) return 0;
-    const int s = pair / NEURONS;
+    const int s = first_sample + t / NEURONS;
     const long long at = hidden.worst * s + place.start;
     const real* q = LISTED ? task.list_q + tile.start : hidden.spike_q + at;
     real* gain = LISTED ? task.list_gain + tile.start : hidden.spike_gains + at;
@@ -219,22 +206,36 @@ __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Til
             [=](int k) { return q[k]; }, [=](int k) { return gain[k]; }, [=](int k, real, real value) { gain[k] = value; });
     };
     if (LISTED || tile.n_spikes <= task.capacity) return through(task.list_slopes + tile.start, 1);
-    return through(hidden.slopes_of(s, hidden.first_neuron + pair % NEURONS), stride);
+    return through(hidden.slopes_of(s, hidden.first_neuron + t % NEURONS), stride);
 }
 
-// All units of a tile, by any warp. LISTED: as above.
+// Adds all pairs of a tile to the gradient; a warp takes NEURONS / parts pairs of a sample at a time. LISTED: as above.
 template <bool LISTED, typename real>
-__device__ __forceinline__ void add_units(const Gradient<real>& task, int n_units, const real* spike_q, const real* spike_gains,
-                                          typename Fixed<real>::type* sums) {
-    const int warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+__device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samples, int first_pair, int parts, typename Fixed<real>::type* sums) {
+    const int warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_items = n_samples * parts, per_item = NEURONS / parts;
+    const real *spike_q = LISTED ? task.list_q : task.hidden.spike_q, *spike_gains = LISTED ? task.list_gain : task.hidden.spike_gains;
     Portion<real> next;
-    if (warp < n_units) load_events(next, task.events, task.units[warp], 0);
-    for (int at = warp; at < n_units; at += n_warps) {
-        const Unit unit = task.units[at];
+    if (warp < n_items) load_events(next, task.events, task.tile_samples[warp / parts], 0);
+    for (int item = warp; item < n_items; item += n_warps) {
+        const int in_tile = item / parts, first = item * per_item, n_events = task.tile_samples[in_tile].n_events;
         Portion<real> portion = next;
-        if (at + n_warps < n_units) load_events(next, task.events, task.units[at + n_warps], 0);
-        const long long first = LISTED ? unit.start : task.hidden.worst * unit.sample + unit.place;
-        add_unit(portion, task.events, unit, spike_q + first, spike_gains + first, to_units(task.bound[unit.neuron]), sums + unit.neuron * task.pitch);
+        if (item + n_warps < n_items) load_events(next, task.events, task.tile_samples[(item + n_warps) / parts], 0);
+        for (int from = 0; from < n_events; from += 32 * EVENTS) {
+            if (from > 0) load_events(portion, task.events, task.tile_samples[in_tile], from);
+            const int last = min(n_events - from, 32 * EVENTS) - 1;
+            real latest = portion.factor[0];
+#pragma unroll
+            for (int c = 1; c < EVENTS; ++c) latest = last >> 5 == c ? portion.factor[c] : latest;
+            latest = __shfl_sync(FULL_WARP, latest, last & 31);
+#pragma unroll 1
+            for (int pair = first; pair < first + per_item; ++pair) {
+                const Place place = task.tile_places[pair];
+                if (place.count == 0) continue;
+                const long long at = LISTED ? task.starts[pair] : task.hidden.worst * (first_pair / NEURONS + in_tile) + place.start;
+                const int neuron = pair % NEURONS;
+                add_spikes(portion, latest, spike_q + at, spike_gains + at, place.count, task.units[neuron], sums + neuron * task.pitch);
+            }
+        }
     }
 }
 
@@ -258,8 +259,9 @@ __global__ void __launch_bounds__(1024) weight_step(
         const int* __restrict__ labels, double* totals, unsigned long long* bounded, int n_rows) {
     using fixed = typename Fixed<real>::type;
     extern __shared__ __align__(16) double shared_memory[];
-    __shared__ real bound[NEURONS], room[32 * NEURONS];
-    __shared__ int out_first[MOST_SAMPLES], out_total[MOST_SAMPLES];
+    __shared__ real bound[NEURONS], units[NEURONS], room[32 * NEURONS];
+    __shared__ int out_first[MOST_SAMPLES], out_total[MOST_SAMPLES], scan_room[32];
+    __shared__ Sample tile_samples[MOST_SAMPLES];
     const int t = threadIdx.x, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
     const Update<real> update = {{beta1, beta2, epsilon, nesterov}, real(schedule[0]), real(schedule[2]), real(schedule[3]), mode, has_moments};
     if ((int)blockIdx.x >= n_main) {
@@ -274,23 +276,19 @@ __global__ void __launch_bounds__(1024) weight_step(
 
     const int pitch = n_pre | 1, n_pairs = batch * NEURONS, first_neuron = blockIdx.x * NEURONS, i = first_neuron + t % NEURONS;
     real* copies = reinterpret_cast<real*>(shared_memory);          // [3, n_pre, NEURONS]: weights and moments, if staged
-    Unit* units = reinterpret_cast<Unit*>(copies + (staged ? 3 * n_pre * NEURONS : 0));  // [blockDim]: of a tile of pairs
-    fixed* sums = reinterpret_cast<fixed*>(units + blockDim.x);     // [NEURONS, pitch]
-    real* rows2 = reinterpret_cast<real*>(sums + NEURONS * pitch);  // [NEURONS, n_out]: second weights
-    auto* out_copies = reinterpret_cast<typename Two<real>::type*>(rows2 + NEURONS * n_out);  // [copied]
-    real *list_q = reinterpret_cast<real*>(out_copies + copied), *list_gain = list_q + capacity, *list_slopes = list_gain + capacity;  // [capacity]
-    unsigned short *unit_of = reinterpret_cast<unsigned short*>(list_slopes + capacity), *copied_neurons = unit_of + capacity;
+    Place* tile_places = reinterpret_cast<Place*>(copies + (staged ? 3 * n_pre * NEURONS : 0));  // [blockDim]
+    int* starts = reinterpret_cast<int*>(tile_places + blockDim.x);  // [blockDim]
+    fixed* sums = reinterpret_cast<fixed*>(starts + blockDim.x);    // [NEURONS, pitch]
+    auto* out_copies = reinterpret_cast<typename Two<real>::type*>(sums + NEURONS * pitch);  // [copied]
+    real* rows2 = reinterpret_cast<real*>(out_copies + copied);     // [NEURONS, n_out]: second weights
+    real *list_q = rows2 + NEURONS * n_out, *list_gain = list_q + capacity, *list_slopes = list_gain + capacity;  // [capacity]: spikes of a tile
+    unsigned short *pair_of = reinterpret_cast<unsigned short*>(list_slopes + capacity), *copied_neurons = pair_of + capacity;
     const Weights<real> first = {weights1, m1, v1, gradient1};
     const bool whole = staged && first_neuron + NEURONS <= n_hidden, owned = i < n_hidden;
 
     // Thread t looks after neuron t % NEURONS, and samples t / NEURONS, + blockDim / NEURONS, ...: one pair per tile of pairs.
     places += (size_t)first_neuron * batch;
-    Place place = {0, 0};
-    Sample sample = {0, 0, 0};
-    if (owned && t < n_pairs) {
-        place = places[t];
-        sample = samples[t / NEURONS];
-    }
+    const Place first_place = t < n_pairs && owned ? places[t] : Place{0, 0};
     if (whole) {
         constexpr int PER_CHUNK = 16 / sizeof(real), CHUNKS = NEURONS / PER_CHUNK;
         for (int p = t; p < n_pre * CHUNKS; p += blockDim.x) {
@@ -311,32 +309,41 @@ __global__ void __launch_bounds__(1024) weight_step(
     const Gradient<real> task = {{event_factors, event_rows}, {out_spikes, out_neurons, out_starts, out_capacity, n_out},
                                  {out_copies, copied_neurons, copied, out_first, out_total},
                                  {spike_q, spike_gains, slopes, worst, n_hidden, n_slots, first_neuron, tau, reset, slope_floor, rows2},
-                                 samples, places, batch, n_pairs, capacity, pitch, units, unit_of, list_q, list_gain, list_slopes, bound};
+                                 samples, places, batch, n_pairs, capacity, pitch, tile_samples, tile_places, starts, pair_of, list_q, list_gain,
+                                 list_slopes, units, scan_room};
+    const auto find_units = [&](real own) {
+        sum_per_neuron(own, room, bound);  // synchronizes
+        if (t < NEURONS) units[t] = to_units(bound[t]);
+        __syncthreads();
+    };
     int n_bounded = 0;
     if (n_pairs <= (int)blockDim.x) {
-        const Tile tile = open_tile(task, place, sample, t);
+        const Tile tile = open_tile(task, first_place, 0);
         const bool listed = tile.n_spikes <= capacity;
-        real own;
-        if (listed) own = tile_gains<true>(task, tile, place, t, n_bounded);
-        else own = tile_gains<false>(task, tile, place, t, n_bounded);
-        sum_per_neuron(own, room, bound);  // synchronizes
-        if (listed) add_units<true>(task, tile.n_units, list_q, list_gain, sums);
-        else add_units<false>(task, tile.n_units, spike_q, spike_gains, sums);
+        if (listed) find_units(tile_gains<true>(task, tile, first_place, 0, n_bounded));
+        else find_units(tile_gains<false>(task, tile, first_place, 0, n_bounded));
+        const int parts = batch < 4 * n_warps ? 2 : 1;
+        if (listed) add_pairs<true>(task, batch, 0, parts, sums);
+        else add_pairs<false>(task, batch, 0, parts, sums);
     } else {
-        // The bounds are needed before the first unit is added, so all spikes go through the resets first.
+        // The bounds are needed before the first pair is added, so all spikes go through the resets first.
         real own = 0;
 #pragma unroll 1
         for (int first_pair = 0; first_pair < n_pairs; first_pair += blockDim.x) {
-            find_pair(task, owned, first_pair + t, place, sample);
-            const Tile tile = open_tile(task, place, sample, first_pair + t);
-            own += tile_gains<false>(task, tile, place, first_pair + t, n_bounded);
+            const Place place = find_pair(task, owned, first_pair + t);
+            const Tile tile = open_tile(task, place, first_pair);
+            own += tile_gains<false>(task, tile, place, first_pair, n_bounded);
+            __syncthreads();
         }
-        sum_per_neuron(own, room, bound);
+        find_units(own);
 #pragma unroll 1
         for (int first_pair = 0; first_pair < n_pairs; first_pair += blockDim.x) {
-            find_pair(task, owned, first_pair + t, place, sample);
-            const Tile tile = open_tile(task, place, sample, first_pair + t);
-            add_units<false>(task, tile.n_units, spike_q, spike_gains, sums);
+            const int n_samples = min(batch - first_pair / NEURONS, (int)blockDim.x / NEURONS);
+            if (t < n_samples) tile_samples[t] = samples[first_pair / NEURONS + t];
+            tile_places[t] = find_pair(task, owned, first_pair + t);
+            __syncthreads();
+            add_pairs<false>(task, n_samples, first_pair, 1, sums);
+            __syncthreads();
         }
     }
     if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
