@@ -7,6 +7,7 @@ import numpy as np
 from bats import kernels
 from bats.fused import eligibility, layout
 from bats.fused.event_table import EventTable
+from bats.fused.launch import launch
 from bats.losses import SpikeCountClassLoss
 from bats.ops.arguments import blocks
 from bats.ops.losses import accumulate_metrics
@@ -96,7 +97,7 @@ class FusedStep:
         kernel = kernels.kernel(f"fused/{name}", name, self.dtype)
         if shared > kernel.max_dynamic_shared_size_bytes:
             kernel.max_dynamic_shared_size_bytes = shared
-        kernel(grid, (threads,), arguments, shared_mem=shared)
+        launch(kernel, grid, threads, arguments, shared)
 
     def _hidden_forward(self, part, cursor):
         hidden, room, n = self.network.layers[1], self.room, part.stop - part.start

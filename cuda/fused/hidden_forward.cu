@@ -6,6 +6,7 @@
 // it. Only there is the exact test made, each lane at its own next such event. Spikes are appended to the list of the warp as they come.
 #include "common/block.cuh"
 #include "fused/batch.cuh"
+#include "fused/dependent_launch.cuh"
 
 // One event and the interval after it.
 template <typename real>
@@ -139,6 +140,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
         unsigned long long* status, int n_rows) {  // [n_rows, 4]: spikes, silent, overflowing, non-finite
     constexpr int TILE = 256;
     extern __shared__ __align__(16) double shared_memory[];
+    start_after_previous();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int s = blockIdx.y * (blockDim.x >> 5) + warp;  // s in [0, batch)
     if (s >= batch) return;
@@ -147,7 +149,6 @@ __global__ void __launch_bounds__(512) hidden_forward(
     const bool valid = i < n_hidden;
     const Sample sample = samples[*cursor + s];
     event_factors += sample.first;
-    if (blockIdx.x == 0 && lane == 0) batch_samples[s] = sample;
 
     const size_t group = (size_t)s * gridDim.x + blockIdx.x, list = group * 32 * n_slots;
     const SpikeStore<real> store = {list_q + list, list_place + list, slopes + (size_t)s * n_slots * n_hidden + i, n_hidden, n_slots, i};
@@ -176,6 +177,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
         }
     }
 
+    if (blockIdx.x == 0 && lane == 0) batch_samples[s] = sample;
     if (valid) counts[(size_t)s * n_hidden + i] = neurons.count;
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {

@@ -55,10 +55,10 @@ __device__ __forceinline__ void copy_outputs(const OutputSpikes<real>& output, i
 }
 
 // dL/dt of a hidden spike e of a neuron of the block (docs/theory.md, (30)): over the outputs' spikes (Q, G) with e < Q, w G e (2 e - Q) / tau.
-// in_tile: number of the sample s within the tile.
+// in_tile: number of the sample s within the tile. Of the output spikes, only first, first + step, ...
 template <typename real>
 __device__ __forceinline__ real spike_error(const HiddenNeurons<real>& hidden, const OutputSpikes<real>& output, const OutputCopies<real>& copies,
-                                            int s, int in_tile, int neuron, real e) {
+                                            int s, int in_tile, int neuron, real e, int first, int step) {
     const real* w = hidden.rows2 + neuron * output.n_out;
     const real twice = 2 * e;
     real sum = 0;
@@ -67,7 +67,7 @@ __device__ __forceinline__ real spike_error(const HiddenNeurons<real>& hidden, c
         const auto* spikes = copies.spikes + copies.first[in_tile];
         const unsigned short* neurons = copies.neurons + copies.first[in_tile];
 #pragma unroll 4
-        for (int k = 0; k < n_copied; ++k) {
+        for (int k = first; k < n_copied; k += step) {
             const auto spike = spikes[k];
             const real strength = spike.y * w[neurons[k]];
             if (e < spike.x) sum = fma(strength, twice - spike.x, sum);
@@ -75,7 +75,7 @@ __device__ __forceinline__ real spike_error(const HiddenNeurons<real>& hidden, c
     } else {
         const int n = output.starts[(size_t)(s + 1) * (output.n_out + 1) - 1];
         const size_t from = (size_t)s * output.capacity;
-        for (int k = 0; k < n; ++k) {
+        for (int k = first; k < n; k += step) {
             const auto spike = output.spikes[from + k];
             const real strength = spike.y * w[output.neurons[from + k]];
             if (e < spike.x) sum = fma(strength, twice - spike.x, sum);

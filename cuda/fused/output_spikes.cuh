@@ -83,7 +83,7 @@ __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& lists, int 
 #pragma unroll
         for (int u = 0; u < SEGMENT; ++u) {
             const bool mine = begin + u < n;
-            const real q = factors[u];
+            const real q = mine ? factors[u] : real(0);
             const auto w = weights.two(mine ? places[u] & 0xffffu : 0, pair);
             const real part0 = mine ? w.x * q : real(0), part1 = mine ? w.y * q : real(0);
             b0 += part0;

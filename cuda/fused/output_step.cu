@@ -9,6 +9,7 @@
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "fused/batch.cuh"
+#include "fused/dependent_launch.cuh"
 #include "fused/output_loss.cuh"
 #include "fused/output_spikes.cuh"
 #include "fused/sorted_spikes.cuh"
@@ -201,7 +202,6 @@ __global__ void __launch_bounds__(1024) output_step(
     const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
     const size_t worst = (size_t)32 * n_hidden_slots * n_groups;
     const OutputRoom<real> room = lay_out(shared_memory, list_capacity, chunk, n_hidden, n_groups, n_out, n_slots, weights, staged);
-    if (t < 32) add_up_groups(list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups, n_groups, room.group_starts, room.range);
     if (staged) {
         real* rows = room.weights.staged;
         const int pitch = room.weights.pitch;
@@ -221,6 +221,8 @@ __global__ void __launch_bounds__(1024) output_step(
         room.state.fall[o] = room.sums.carried_a[o] = room.sums.carried_b[o] = 0;
         room.state.counts[o] = room.state.overflow[o] = 0;
     }
+    start_after_previous();
+    if (t < 32) add_up_groups(list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups, n_groups, room.group_starts, room.range);
     const int label = samples[s].label;
     if (t == 0) {
         labels[s] = label;

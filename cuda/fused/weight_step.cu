@@ -9,6 +9,7 @@
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "fused/batch.cuh"
+#include "fused/dependent_launch.cuh"
 #include "fused/hidden_gains.cuh"
 #include "fused/output_weights.cuh"
 #include "fused/update_weight.cuh"
@@ -171,16 +172,19 @@ __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Til
     const HiddenNeurons<real>& hidden = task.hidden;
     const int t = threadIdx.x, stride = hidden.n_hidden, first_sample = first_pair / NEURONS;
     if (LISTED || tile.n_spikes <= task.capacity) {
-        for (int r = t; r < tile.n_spikes; r += blockDim.x) {
+        for (int first = 0; first < 2 * tile.n_spikes; first += blockDim.x) {  // two lanes per spike: each looks at every other output spike
+            const int r = min((first + t) >> 1, tile.n_spikes - 1), half = t & 1;
             const int pair = task.pair_of[r], k = r - task.starts[pair], in_tile = pair / NEURONS, s = first_sample + in_tile;
             const long long at = hidden.worst * s + task.tile_places[pair].start + k;
             const real q = hidden.spike_q[at], slope = hidden.slopes_of(s, hidden.first_neuron + pair % NEURONS)[(size_t)k * stride];
-            const real error = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, q);
+            real sum = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, q, half, 2);
+            sum += __shfl_xor_sync(FULL_WARP, sum, 1);
+            if (half == 1 || (first + t) >> 1 >= tile.n_spikes) continue;
             if (LISTED) {
                 task.list_q[r] = q;
-                task.list_gain[r] = error;
+                task.list_gain[r] = sum;
             } else {
-                hidden.spike_gains[at] = error;
+                hidden.spike_gains[at] = sum;
             }
             task.list_slopes[r] = slope;
         }
@@ -190,7 +194,7 @@ __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Til
             const Place of_pair = task.tile_places[pair];
             for (int k = t & 31; k < of_pair.count; k += 32) {
                 const long long at = hidden.worst * s + of_pair.start + k;
-                hidden.spike_gains[at] = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, hidden.spike_q[at]);
+                hidden.spike_gains[at] = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, hidden.spike_q[at], 0, 1);
             }
         }
     }
@@ -209,17 +213,22 @@ __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Til
     return through(hidden.slopes_of(s, hidden.first_neuron + t % NEURONS), stride);
 }
 
-// Adds all pairs of a tile to the gradient; a warp takes NEURONS / parts pairs of a sample at a time. LISTED: as above.
+// Adds all pairs of a tile to the gradient; warps take NEURONS / parts pairs of a sample at a time, whichever comes next: *taken, which
+// starts at the number of warps. LISTED: as above.
 template <bool LISTED, typename real>
-__device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samples, int first_pair, int parts, typename Fixed<real>::type* sums) {
-    const int warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_items = n_samples * parts, per_item = NEURONS / parts;
+__device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samples, int first_pair, int parts, int* taken,
+                                          typename Fixed<real>::type* sums) {
+    const int lane = threadIdx.x & 31, n_items = n_samples * parts, per_item = NEURONS / parts;
+    const auto take = [=] { return __shfl_sync(FULL_WARP, lane == 0 ? atomicAdd(taken, 1) : 0, 0); };
     const real *spike_q = LISTED ? task.list_q : task.hidden.spike_q, *spike_gains = LISTED ? task.list_gain : task.hidden.spike_gains;
     Portion<real> next;
-    if (warp < n_items) load_events(next, task.events, task.tile_samples[warp / parts], 0);
-    for (int item = warp; item < n_items; item += n_warps) {
+    int item = threadIdx.x >> 5, after;
+    if (item < n_items) load_events(next, task.events, task.tile_samples[item / parts], 0);
+    for (; item < n_items; item = after) {
+        after = take();
         const int in_tile = item / parts, first = item * per_item, n_events = task.tile_samples[in_tile].n_events;
         Portion<real> portion = next;
-        if (item + n_warps < n_items) load_events(next, task.events, task.tile_samples[(item + n_warps) / parts], 0);
+        if (after < n_items) load_events(next, task.events, task.tile_samples[after / parts], 0);
         for (int from = 0; from < n_events; from += 32 * EVENTS) {
             if (from > 0) load_events(portion, task.events, task.tile_samples[in_tile], from);
             const int last = min(n_events - from, 32 * EVENTS) - 1;
@@ -262,14 +271,20 @@ __global__ void __launch_bounds__(1024) weight_step(
     __shared__ real bound[NEURONS], units[NEURONS], room[32 * NEURONS];
     __shared__ int out_first[MOST_SAMPLES], out_total[MOST_SAMPLES], scan_room[32];
     __shared__ Sample tile_samples[MOST_SAMPLES];
+    __shared__ int taken;
+    __shared__ double rates[4];
     const int t = threadIdx.x, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
-    const Update<real> update = {{beta1, beta2, epsilon, nesterov}, real(schedule[0]), real(schedule[2]), real(schedule[3]), mode, has_moments};
+    const auto update = [&] {
+        return Update<real>{{beta1, beta2, epsilon, nesterov}, real(rates[0]), real(rates[2]), real(rates[3]), mode, has_moments};
+    };
     if ((int)blockIdx.x >= n_main) {
+        start_after_previous();
+        if (t < 4) rates[t] = schedule[t];
         if (blockIdx.x == gridDim.x - 1 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
         const HiddenSpikes<real> hidden = {spike_q, places, worst, n_hidden, batch};
         const OutputSpikes<real> output = {out_spikes, out_neurons, out_starts, out_capacity, n_out};
         const Weights<real> second = {weights2, m2, v2, gradient2};
-        update_output_weights(hidden, output, (blockIdx.x - n_main) * group, group, slices, scale, second, update,
+        update_output_weights(hidden, output, (blockIdx.x - n_main) * group, group, slices, scale, second, update(),
                               reinterpret_cast<real*>(shared_memory));
         return;
     }
@@ -288,8 +303,7 @@ __global__ void __launch_bounds__(1024) weight_step(
 
     // Thread t looks after neuron t % NEURONS, and samples t / NEURONS, + blockDim / NEURONS, ...: one pair per tile of pairs.
     places += (size_t)first_neuron * batch;
-    const Place first_place = t < n_pairs && owned ? places[t] : Place{0, 0};
-    if (whole) {
+    if (whole) {  // the step before is over
         constexpr int PER_CHUNK = 16 / sizeof(real), CHUNKS = NEURONS / PER_CHUNK;
         for (int p = t; p < n_pre * CHUNKS; p += blockDim.x) {
             const size_t from = (size_t)(p / CHUNKS) * n_hidden + first_neuron + p % CHUNKS * PER_CHUNK;
@@ -301,11 +315,14 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
         commit_copies();
     }
+    for (int p = t; p < NEURONS * pitch; p += blockDim.x) sums[p] = 0;
+    start_after_previous();
+
+    const Place first_place = t < n_pairs && owned ? places[t] : Place{0, 0};
     for (int p = t; p < NEURONS * n_out; p += blockDim.x) {
         rows2[p] = first_neuron + p / n_out < n_hidden ? before2[(size_t)first_neuron * n_out + p] : real(0);
     }
-    for (int p = t; p < NEURONS * pitch; p += blockDim.x) sums[p] = 0;
-
+    if (t < 4) rates[t] = schedule[t];
     const Gradient<real> task = {{event_factors, event_rows}, {out_spikes, out_neurons, out_starts, out_capacity, n_out},
                                  {out_copies, copied_neurons, copied, out_first, out_total},
                                  {spike_q, spike_gains, slopes, worst, n_hidden, n_slots, first_neuron, tau, reset, slope_floor, rows2},
@@ -314,6 +331,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     const auto find_units = [&](real own) {
         sum_per_neuron(own, room, bound);  // synchronizes
         if (t < NEURONS) units[t] = to_units(bound[t]);
+        if (t == 0) taken = n_warps;
         __syncthreads();
     };
     int n_bounded = 0;
@@ -323,8 +341,8 @@ __global__ void __launch_bounds__(1024) weight_step(
         if (listed) find_units(tile_gains<true>(task, tile, first_place, 0, n_bounded));
         else find_units(tile_gains<false>(task, tile, first_place, 0, n_bounded));
         const int parts = batch < 4 * n_warps ? 2 : 1;
-        if (listed) add_pairs<true>(task, batch, 0, parts, sums);
-        else add_pairs<false>(task, batch, 0, parts, sums);
+        if (listed) add_pairs<true>(task, batch, 0, parts, &taken, sums);
+        else add_pairs<false>(task, batch, 0, parts, &taken, sums);
     } else {
         // The bounds are needed before the first pair is added, so all spikes go through the resets first.
         real own = 0;
@@ -341,8 +359,9 @@ __global__ void __launch_bounds__(1024) weight_step(
             const int n_samples = min(batch - first_pair / NEURONS, (int)blockDim.x / NEURONS);
             if (t < n_samples) tile_samples[t] = samples[first_pair / NEURONS + t];
             tile_places[t] = find_pair(task, owned, first_pair + t);
+            if (t == 0) taken = n_warps;
             __syncthreads();
-            add_pairs<false>(task, n_samples, first_pair, 1, sums);
+            add_pairs<false>(task, n_samples, first_pair, 1, &taken, sums);
             __syncthreads();
         }
     }
@@ -352,17 +371,18 @@ __global__ void __launch_bounds__(1024) weight_step(
     wait_for_copies();
     __syncthreads();
     const real unit = from_units(bound[t % NEURONS]) * scale;
+    const Update<real> change = update();
     const fixed* mine = sums + (t % NEURONS) * pitch;
     if (whole) {
 #pragma unroll 2
         for (int p = t; p < n_pre * NEURONS; p += blockDim.x) {
             const size_t w = (size_t)(p / NEURONS) * n_hidden + i;
-            update.apply(first, w, mine[p / NEURONS] * unit, copies[p], copies[n_pre * NEURONS + p], copies[2 * n_pre * NEURONS + p]);
+            change.apply(first, w, mine[p / NEURONS] * unit, copies[p], copies[n_pre * NEURONS + p], copies[2 * n_pre * NEURONS + p]);
         }
     } else if (i < n_hidden) {
 #pragma unroll 2
         for (int j = t / NEURONS; j < n_pre; j += blockDim.x / NEURONS) {
-            update.load_and_apply(first, (size_t)j * n_hidden + i, mine[j] * unit);
+            change.load_and_apply(first, (size_t)j * n_hidden + i, mine[j] * unit);
         }
     }
 }
