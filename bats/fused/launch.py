@@ -1,4 +1,4 @@
-"""Kernel launches whose blocks may begin while the kernel before them ends (programmatic dependent launch, CUDA 12.3, compute capability 9.0).
+"""Kernels whose blocks may begin while the kernel before them ends: programmatic dependent launch (CUDA 12.3, compute capability 9.0).
 
 CuPy has no such launch, so the driver is called; inside a capture it becomes a part of the graph. What a kernel may do early:
 cuda/fused/dependent_launch.cuh. Where the driver or the device cannot, kernels are launched as usual, with the same results.

@@ -125,10 +125,10 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interva
 template <typename real>
 __global__ void __launch_bounds__(512) hidden_forward(
         const Sample* __restrict__ samples,        // in the order of training; the batch starts at *cursor
-        const long long* __restrict__ cursor,
+        const long long* cursor,
         const real* __restrict__ event_factors,    // of all samples' events, E ascending in every sample, below last_factor
         EventRows event_rows,
-        const real* __restrict__ weights,          // [n_pre, n_hidden]
+        const real* weights,                       // [n_pre, n_hidden]
         int batch, int n_hidden, real c, real reset, real last_factor,  // e^{t_max / tau}
         int n_slots,
         real* __restrict__ list_q, unsigned* __restrict__ list_place,  // [batch, n_groups, 32 n_slots]: q, slot << 16 | neuron

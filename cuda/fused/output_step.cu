@@ -184,10 +184,10 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
 // blocks batch, up to 1024 threads. Shared memory as bats/fused/layout.py counts it.
 template <typename real>
 __global__ void __launch_bounds__(1024) output_step(
-        const Sample* __restrict__ samples, int batch, int n_hidden, int n_hidden_slots,
+        const Sample* samples, int batch, int n_hidden, int n_hidden_slots,
         real* group_q, unsigned* group_place,          // [batch, n_groups, 32 n_hidden_slots]: as the first kernel left them; may be sorted here
-        const int* __restrict__ list_counts, const real* __restrict__ extremes, const int* __restrict__ counts,
-        const real* __restrict__ weights, real* before,  // [n_hidden, n_out], and a copy of it for the third kernel
+        const int* list_counts, const real* extremes, const int* counts,
+        const real* weights, real* before,             // [n_hidden, n_out], and a copy of it for the third kernel
         int n_out, int n_slots, real tau, real c, real reset, real slope_floor, real last_factor,
         int kind, real parameter1, real parameter2,    // count: target_true, target_false; first spike: tau of the loss, silent_loss
         int training, int list_capacity, int chunk, int staged,

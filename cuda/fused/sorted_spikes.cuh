@@ -23,7 +23,7 @@ struct Buckets {
 
 // Where the lists of the groups begin, and the range of q: the first warp, between two synchronizations. starts [n_groups + 1].
 template <typename real>
-__device__ __forceinline__ void add_up_groups(const int* __restrict__ list_counts, const real* __restrict__ extremes, int n_groups, int* starts,
+__device__ __forceinline__ void add_up_groups(const int* list_counts, const real* extremes, int n_groups, int* starts,
                                               real* range) {
     const int lane = threadIdx.x & 31;
     int before = 0;

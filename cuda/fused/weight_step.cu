@@ -252,20 +252,20 @@ __device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samp
 // blocks ceil(n_hidden / NEURONS) + ceil(n_hidden / group), up to 1024 threads. Shared memory as bats/fused/layout.py counts it.
 template <typename real>
 __global__ void __launch_bounds__(1024) weight_step(
-        const Sample* __restrict__ samples, const real* __restrict__ event_factors, EventRows event_rows,
-        const real* __restrict__ spike_q, real* spike_gains,  // [batch, worst]; gains: room for spikes that outgrow shared memory
-        const real* __restrict__ slopes,                      // [batch, n_slots, n_hidden]
-        const Place* __restrict__ places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
+        const Sample* samples, const real* __restrict__ event_factors, EventRows event_rows,
+        const real* spike_q, real* spike_gains,  // [batch, worst]; gains: room for spikes that outgrow shared memory
+        const real* slopes,                      // [batch, n_slots, n_hidden]
+        const Place* places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
         int batch, int n_pre, int n_hidden, int n_slots, long long worst, real tau, real reset, real slope_floor, int capacity, int copied,
-        const typename Two<real>::type* __restrict__ out_spikes, const int* __restrict__ out_neurons,
-        const int* __restrict__ out_starts, int out_capacity, int n_out, int group, int slices,
+        const typename Two<real>::type* out_spikes, const int* out_neurons,
+        const int* out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode, int staged,
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
-        const real* __restrict__ before2,                     // [n_hidden, n_out]: a copy of the second weights before the step
+        const real* before2,                     // [n_hidden, n_out]: a copy of the second weights before the step
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
-        const double* __restrict__ schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
-        const real* __restrict__ loss, const int* __restrict__ predictions, const int* __restrict__ out_counts,
-        const int* __restrict__ labels, double* totals, unsigned long long* bounded, int n_rows) {
+        const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
+        const real* loss, const int* predictions, const int* out_counts,
+        const int* labels, double* totals, unsigned long long* bounded, int n_rows) {
     using fixed = typename Fixed<real>::type;
     extern __shared__ __align__(16) double shared_memory[];
     __shared__ real bound[NEURONS], units[NEURONS], room[32 * NEURONS];

@@ -6,14 +6,15 @@ threshold (tests/test_networks_against_oracle.py says why). float32: at most twi
 
 import unittest
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 
 import bats
 from bats import reference
 from bats.device import to_numpy
-from bats.fused import FusedStep
-from bats.sources import SpikeSamples
+from bats.fused import FusedStep, launch
+from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
 from tests.oracle import TOLERANCE, build, causal_order, difference, rounded, time_differences, well_conditioned
@@ -98,6 +99,11 @@ class Checks:
                 case = self.case(seed, sizes, n_batch)
                 self.check(case, options=({}, SMALL))
                 self.assertTrue(any(spikes.counts.any() for spikes in case.trains))
+
+    def test_more_samples_than_one_tile_of_the_third_kernel_takes(self):
+        """256 threads, as SMALL makes it, take 32 samples at a time; the batch in one part, and lists in shared memory and out of it."""
+        case = self.case(4, [6, 19, 3], n_batch=75, n_slots=2, max_n_spike=6)
+        self.check(case, options=({"shared_limit": 19_000, "at_once": 75}, {"shared_limit": 30_000, "at_once": 75}))
 
     def test_time_to_first_spike(self):
         case = self.case(10, [8, 35, 4], max_n_spike=1)
@@ -254,6 +260,30 @@ class Checks:
 
 
 class OnCuda(Checks, Cuda):
+    def test_a_dependent_launch_has_the_same_bits(self):
+        """200 steps of a large network, several in a graph, with kernels that begin early and with kernels that do not."""
+        rng = np.random.default_rng(0)
+        images, labels = rng.integers(0, 256, (3000, 20, 20)).astype(np.uint8), rng.integers(0, 10, 3000)
+        images[rng.random(images.shape) < 0.7] = 0
+        found = []
+        for early in (True, False):
+            with mock.patch.object(launch, "_driver", launch._driver if early else lambda: None):
+                for batch in (50, 300):
+                    neuron = {"tau_s": 0.13, "max_n_spike": 30}
+                    layers = [bats.InputLayer(400), bats.LIFLayer(None, 800, theta=0.2, delta_theta=0.2, **neuron)]
+                    layers.append(bats.LIFLayer(None, 10, theta=1.3, delta_theta=1.3, **neuron))
+                    network = bats.Network(layers, device=self.device, dtype="float32", seed=0)
+                    step = Step(network, bats.SpikeCountClassLoss(15, 3), LatencyImages(images, labels), batch, 0.2,
+                                bats.AdamOptimizer(0.003), fused=True)  # fmt: skip
+                    for epoch in range(20):
+                        step.start(np.random.default_rng(epoch).permutation(3000))
+                        while step.train_next(steps=5):
+                            pass
+                    found.append([to_numpy(layer.weights).tobytes() for layer in network.layers[1:]])
+        self.assertEqual(found[0], found[2])
+        self.assertEqual(found[1], found[3])
+        self.assertNotEqual(found[0], found[1])
+
     def test_a_captured_step_has_the_same_bits(self):
         plain, captured = self.trained(True, graph=False, epochs=4), self.trained(True, graph=True, epochs=4)
         for one, two in zip(plain.network.layers[1:], captured.network.layers[1:], strict=True):
