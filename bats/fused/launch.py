@@ -13,6 +13,7 @@ from bats.device import array_module
 
 _PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 _LEAST_DRIVER, _LEAST_CAPABILITY = 12030, 90
+EARLY = False  # until tests/fused has seen the same bits with and without it on a GPU
 
 
 class _Attribute(ctypes.Structure):
@@ -29,6 +30,8 @@ class _Configuration(ctypes.Structure):
 @functools.cache
 def _driver():
     """The driver's launch function, or None where dependent launches cannot be had."""
+    if not EARLY:
+        return None
     runtime = array_module("cuda").cuda
     if int(runtime.Device().compute_capability) < _LEAST_CAPABILITY or runtime.runtime.driverGetVersion() < _LEAST_DRIVER:
         return None

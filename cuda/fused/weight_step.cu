@@ -280,6 +280,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     if ((int)blockIdx.x >= n_main) {
         start_after_previous();
         if (t < 4) rates[t] = schedule[t];
+        __syncthreads();  // every thread needs the rates
         if (blockIdx.x == gridDim.x - 1 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
         const HiddenSpikes<real> hidden = {spike_q, places, worst, n_hidden, batch};
         const OutputSpikes<real> output = {out_spikes, out_neurons, out_starts, out_capacity, n_out};
