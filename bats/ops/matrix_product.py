@@ -50,9 +50,9 @@ def matrix_product(a, b, out, *, transpose_a=False, transpose_b=False, scale=1.0
                    scratch=None):  # fmt: skip
     """out [M, N] = scale A B, or out += scale A B with add; A = a [M, K] or a^T of [K, M], B = b [K, N] or b^T of [N, K].
 
-    a may be uint8, all else then has the precision of b. exact_a: all numbers in a are integers from 0 to 256; tf32: 16 bits of each number are enough (it takes effect where tensor
-    cores multiply float32 numbers, in less time); scratch: from product_scratch, for a product with many terms (not
-    with add). Sums run in a fixed order.
+    a may be uint8; all else has the precision of b. exact_a: all numbers in a are integers from 0 to 256, as bytes are; tf32: 16
+    bits of each number are enough (it takes effect where tensor cores multiply float32 numbers, in less time); scratch: from
+    product_scratch, for a product with many terms (not with add). Sums run in a fixed order.
     """
     in_bytes = a.dtype == np.uint8
     expect("a", a, (None, None), a.dtype)
