@@ -6,9 +6,9 @@
 // With `_short` in its name a kernel leaves the last part out: 16 bits of each number, where TF32 keeps 11.
 // Tensor cores cut off the bits that do not fit their sum, always downwards. So they only ever sum 16 terms, the small parts
 // first; these sums are added in float32 with rounding.
-// A block computes 128 x 128 results with 8 warps of 64 x 32, from tiles in two sets of shared memory: while the warps multiply
-// one tile, the next one arrives in registers, and is split and stored between their products. A product with few results and
-// many terms is cut into parts (blockIdx.z), which add_parts adds in order: the same bits every time.
+// A block computes 128 x 128 results with 8 warps of 64 x 32, from tiles in two sets of shared memory. While the warps multiply
+// one tile, they split and store the next one from registers, and ask memory for the one after it. A product with few results
+// and many terms is cut into parts (blockIdx.z), which add_parts adds in order: the same bits every time.
 
 constexpr int SIDE = 128, PAD = 8;  // padded rows: eight of them start in different banks
 
@@ -76,32 +76,29 @@ struct Tile {
     using Four = typename Quad<number>::Type;
     Four held[QUADS];
 
-    // From memory: rows side0 ..., terms term0 ... up to limits; pitch: length of a row in memory.
-    __device__ __forceinline__ void fetch(const number* from, int side0, int n_sides, int term0, int n_terms, int pitch, bool aligned) {
-        const int outer0 = terms_last ? side0 : term0, n_outer = terms_last ? n_sides : n_terms;
-        const int inner0 = terms_last ? term0 : side0, n_inner = terms_last ? n_terms : n_sides;
-#pragma unroll
-        for (int r = 0; r < QUADS; ++r) {
-            const int quad = threadIdx.x + 256 * r;
-            const int outer = outer0 + quad / (INNER / 4), inner = inner0 + quad % (INNER / 4) * 4;
-            Four value = {0, 0, 0, 0};
-            if (outer < n_outer) {
-                const number* source = from + (size_t)outer * pitch + inner;
-                if (aligned && inner + 3 < n_inner) {
-                    value = *reinterpret_cast<const Four*>(source);
-                } else {
-                    if (inner < n_inner) value.x = source[0];
-                    if (inner + 1 < n_inner) value.y = source[1];
-                    if (inner + 2 < n_inner) value.z = source[2];
-                    if (inner + 3 < n_inner) value.w = source[3];
-                }
+    // Four numbers from memory: of rows side0 ..., terms term0 ... up to limits; pitch: length of a row in memory.
+    __device__ __forceinline__ void fetch(int r, const number* from, int side0, int n_sides, int term0, int n_terms, int pitch,
+                                          bool aligned) {
+        const int quad = threadIdx.x + 256 * r;
+        const int outer = (terms_last ? side0 : term0) + quad / (INNER / 4), n_outer = terms_last ? n_sides : n_terms;
+        const int inner = (terms_last ? term0 : side0) + quad % (INNER / 4) * 4, n_inner = terms_last ? n_terms : n_sides;
+        Four value = {0, 0, 0, 0};
+        if (outer < n_outer) {
+            const number* source = from + (size_t)outer * pitch + inner;
+            if (aligned && inner + 3 < n_inner) {
+                value = *reinterpret_cast<const Four*>(source);
+            } else {
+                if (inner < n_inner) value.x = source[0];
+                if (inner + 1 < n_inner) value.y = source[1];
+                if (inner + 2 < n_inner) value.z = source[2];
+                if (inner + 3 < n_inner) value.w = source[3];
             }
-            held[r] = value;
         }
+        held[r] = value;
     }
 
     // Four of the held numbers, split, to shared memory [parts, OUTER, STRIDE].
-    __device__ __forceinline__ void store(unsigned short* shared, int r) const {
+    __device__ __forceinline__ void store(int r, unsigned short* shared) const {
         const int quad = threadIdx.x + 256 * r;
         unsigned short* target = shared + quad / (INNER / 4) * STRIDE + quad % (INNER / 4) * 4;
         float4 value = {float(held[r].x), float(held[r].y), float(held[r].z), float(held[r].w)};
@@ -153,23 +150,27 @@ __device__ __forceinline__ void split_product(const number* a, const float* b, i
     float sums[4][4][4] = {};                               // [16 rows each, 8 columns each, the thread's 4]
     TileA tile_a;
     TileB tile_b;
-    tile_a.fetch(a, m0, m, begin, end, pitch_a, aligned_a);
-    tile_b.fetch(b, n0, n, begin, end, pitch_b, aligned_b);
+    const auto fetch = [&](int r, int term0) {  // zeros beyond the last term
+        tile_a.fetch(r, a, m0, m, term0, end, pitch_a, aligned_a);
+        tile_b.fetch(r, b, n0, n, term0, end, pitch_b, aligned_b);
+    };
+    const auto store = [&](int r, int buffer) {
+        tile_a.store(r, shared + buffer * BUFFER);
+        tile_b.store(r, shared + buffer * BUFFER + OFFSET_B);
+    };
+#pragma unroll
+    for (int r = 0; r < TileA::QUADS; ++r) fetch(r, begin);
 #pragma unroll
     for (int r = 0; r < TileA::QUADS; ++r) {
-        tile_a.store(shared, r);
-        tile_b.store(shared + OFFSET_B, r);
+        store(r, 0);
+        fetch(r, begin + TERMS);
     }
     __syncthreads();
     int buffer = 0;
     for (int term0 = begin; term0 < end; term0 += TERMS) {
-        tile_a.fetch(a, m0, m, term0 + TERMS, end, pitch_a, aligned_a);  // zeros beyond the last term
-        tile_b.fetch(b, n0, n, term0 + TERMS, end, pitch_b, aligned_b);
         const unsigned short* now_a = shared + buffer * BUFFER;
         const unsigned short* now_b = now_a + OFFSET_B;
         buffer ^= 1;
-        unsigned short* next_a = shared + buffer * BUFFER;
-        unsigned short* next_b = next_a + OFFSET_B;
         unsigned right[parts_b][2][4];
 #pragma unroll
         for (int step = 0; step < TERMS / 8; ++step) {  // 16 terms of half the rows, and a share of the next tile
@@ -206,8 +207,8 @@ __device__ __forceinline__ void split_product(const number* a, const float* b, i
                     }
                 }
             }
-            tile_a.store(next_a, step);  // on its way while the tensor cores multiply
-            tile_b.store(next_b, step);
+            store(step, buffer);  // while the tensor cores multiply
+            fetch(step, term0 + 2 * TERMS);
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
 #pragma unroll

@@ -127,24 +127,29 @@ class Study:
     def holds(self, run):
         return any(run_of(row) == run and int(row["epoch"]) >= self.options.epochs for row in self.rows)
 
+    def _keep(self, run, rows):
+        with self._lock:
+            self.rows = [row for row in self.rows if run_of(row) != run] + rows
+            self.rows = [row for own in runs_in(self.rows).values() for row in own]
+            write_rows(self.path, self.rows, COLUMNS)
+            write_text(self.path.with_suffix(".md"), table(self.rows))
+
     def do(self, task, run):
-        """Trains one run and writes its rows once it is finished. Returns whether Ctrl-C stopped it."""
+        """Trains one run; its rows are written every ten epochs and at the end. Returns whether Ctrl-C stopped it."""
         rows, name = [], device_name(self.options.device)
 
         def on_row(row):
             rows.append({**row, "device": name})
+            if len(rows) % 10 == 0:
+                self._keep(run, list(rows))
             self.bar.update()
             self.bar.set_postfix_str(f"{row['test_accuracy_percent']:.2f} %, {row['spikes_per_sample']:.0f} spikes", refresh=False)
 
         with stream_of_its_own(self.options.device):
             if train(self.options, task, run, on_row).interrupted:
                 return True
+        self._keep(run, rows)
         judged = selected(rows)
-        with self._lock:
-            self.rows = [row for row in self.rows if run_of(row) != run] + rows
-            self.rows = [row for own in runs_in(self.rows).values() for row in own]
-            write_rows(self.path, self.rows, COLUMNS)
-            write_text(self.path.with_suffix(".md"), table(self.rows))
         self.bar.write(
             f"{run[1]}, seed {run[2]}, {run[3]} held out: {judged['test_accuracy_percent']:.2f} % in epoch {judged['epoch']}, "
             f"{judged['spikes_per_sample']:.0f} spikes per sample; {rows[-1]['test_accuracy_percent']:.2f} % in the last"
