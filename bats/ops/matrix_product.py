@@ -100,7 +100,7 @@ def _run(a, b, target, layout, sizes, length, parts, scale, add, exact_a, tf32):
         if kernel.max_dynamic_shared_size_bytes < shared:
             kernel.max_dynamic_shared_size_bytes = shared
         grid = blocks(n, _TILE), blocks(m, _TILE), parts
-        kernel(grid, (256,), (a, b, *sizes, length, scale, np.int32(add), target), shared_mem=shared)
+        kernel(grid, (512,), (a, b, *sizes, length, scale, np.int32(add), target), shared_mem=shared)
         return
     kernel = kernels.kernel("timestep/matrix_product", "byte_product" if in_bytes else "matrix_product", b.dtype)
     kernel((blocks(m, 64), blocks(n, 64), parts), (256,), (a, b, *layout, *sizes, length, scale, np.int32(add), target))
