@@ -33,17 +33,26 @@ def poisson_waves(xp, n_in, n_steps, batch, dtype="float32", seed=0):
     return waves
 
 
-class LayerPass:
-    """Forward and backward pass of a bats layer on waves, as calls without arguments."""
+def numbers(xp, n_in, n_steps, batch, dtype="float32", seed=0):
+    """[batch, n_steps, n_in] from a normal distribution: inputs that are no small integers."""
+    xp.random.seed(seed)
+    waves = xp.empty((batch, n_steps, n_in), dtype=dtype)
+    for b in range(batch):
+        waves[b] = 0.3 * xp.random.standard_normal((n_steps, n_in))
+    return waves
 
-    def __init__(self, kind, waves, n, device):
+
+class LayerPass:
+    """Forward and backward pass of a bats layer on waves, as calls without arguments. spikes: whether they are 0 or 1."""
+
+    def __init__(self, kind, waves, n, device, spikes=True, tf32=False):
         batch, n_steps, n_in = waves.shape
         network = bats.Network(device=device, dtype=str(waves.dtype), seed=0)
         network.add_layer(SteppedInputLayer(n_in, n_steps), input=True)
-        self.layer = network.add_layer(LAYERS[kind](None, n, TAU, DT))
+        self.layer = network.add_layer(LAYERS[kind](None, n, TAU, DT, tf32=tf32))
         self.layer.allocate(batch)
         self.layer.use(batch)
-        self.waves, self.error = Waves(waves, small_integers=True), 1 / (batch * n_steps * n)
+        self.waves, self.error = Waves(waves, small_integers=spikes), 1 / (batch * n_steps * n)
         self._graphs = GraphCache() if device == "cuda" else None
 
     def _run(self, key, launch):

@@ -32,18 +32,21 @@ def grid_steps(device, dtype, rng):
 
 
 def timestep_steps(device, dtype, rng):
-    """Standard, single-spike and learned-filter layers on latencies, with a skip and a tail of a batch."""
+    """Standard, single-spike and learned-filter layers on latencies, with a skip and a tail of a batch; then other numbers."""
     images, labels = rng.integers(0, 256, (16, 37)).astype(np.uint8), rng.integers(0, 5, 16)
     source = timestep.LatencyBins(images, labels, 45, timestep.fashion_latency_bins(45, 0.002), 5)
     for kind, options in (
         (timestep.StandardLIFLayer, {}), (timestep.FastLIFLayer, {}), (timestep.FastLIFLayer, {"learned_filter": True}),
+        (timestep.StandardLIFLayer, {"tf32": True}),
     ):  # fmt: skip
         network = bats.Network(device=device, dtype=dtype, seed=1)
         network.add_layer(timestep.SteppedInputLayer(37, 45), input=True)
         network.add_layer(kind(None, 131, name="hidden_1", **options))
         network.add_layer(kind(None, 131, skip=True, name="hidden_2", **options))
         network.add_layer(timestep.MembraneReadout(None, 5, name="output", **options))
-        print(dtype, kind.__name__, train(network, timestep.MaxMembraneCrossEntropy(), source, 0.09))
+        print(dtype, kind.__name__, options, train(network, timestep.MaxMembraneCrossEntropy(), source, 0.09))
+        network.forward(rng.normal(size=(7, 45, 37)), training=True)
+        network.backward(rng.normal(size=(7, 5)), input_errors=True)
 
 
 def stdp_steps(device, rng):

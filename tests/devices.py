@@ -24,7 +24,7 @@ class Cpu(unittest.TestCase):
     def poisoned(self, shape, dtype):
         """An output array full of values that no operation may leave behind: NaN, or a large number for integers."""
         dtype = np.dtype(dtype)
-        return self.xp.full(shape, np.nan if dtype.kind == "f" else 2**30, dtype=dtype)
+        return self.xp.full(shape, np.nan if dtype.kind == "f" else min(2**30, np.iinfo(dtype).max), dtype=dtype)
 
     def status(self, batch):
         return self.xp.zeros((batch, 4), dtype=np.int64 if self.device == "cpu" else np.uint64)

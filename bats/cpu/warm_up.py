@@ -140,7 +140,8 @@ def _run_timestep(dtype):
     from bats.timestep.surrogates import FastSigmoid
 
     neuron = ops.SteppedNeuron.make(0.9, 1.0, True, FastSigmoid(1), dtype)
-    membrane, spikes, errors = (np.zeros((1, 2, 3), dtype=dtype) for _ in range(3))
+    membrane, out, errors = (np.zeros((1, 2, 3), dtype=dtype) for _ in range(3))
+    spikes = np.zeros((1, 2, 3), dtype=np.uint8)
     counts, status, logits = np.zeros((1, 3), dtype=np.int32), np.zeros((1, 5), dtype=np.int64), np.zeros((1, 1, 3), dtype=dtype)
     ops.lif_steps(membrane, None, neuron, None, spikes, counts, status)
     ops.lif_steps_backward(errors, membrane, neuron)
@@ -150,8 +151,8 @@ def _run_timestep(dtype):
     ops.readout_backward(logits, counts, 0.9, errors)
     ops.bias_gradient(errors, logits[0], np.zeros(3, dtype=dtype), 1.0)
     response = np.zeros(2, dtype=dtype)
-    ops.temporal_filter(membrane, None, response, spikes)
-    ops.temporal_filter_backward(errors, response, spikes)
+    ops.temporal_filter(membrane, None, response, out)
+    ops.temporal_filter_backward(errors, response, out)
     ops.temporal_filter_gradient(errors, membrane, response, 1.0, np.zeros((1, 2), dtype=dtype))
     loss, labels = np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int32)
     ops.softmax_cross_entropy(logits, counts, labels, loss, logits.copy())

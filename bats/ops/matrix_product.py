@@ -16,15 +16,8 @@ _BLOCKS = 128  # blocks that the partial sums of a long product are shared among
 _SHORTEST = 512  # terms of a partial sum, at least
 
 
-# kernel of split_product.cu by (transpose_a, transpose_b, exact_a)
-_SPLIT = {
-    (0, 0, True): "exact_product",
-    (0, 0, False): "product",
-    (1, 0, True): "exact_product_ta",
-    (1, 0, False): "product_ta",
-    (0, 1, False): "product_tb",
-    (0, 1, True): "product_tb",
-}
+# kernels of split_product.cu by (transpose_a, transpose_b); in front of those without transpose_b comes "exact_" or "byte_"
+_SPLIT = {(0, 0): "product", (1, 0): "product_ta", (0, 1): "product_tb"}
 
 
 @functools.cache
@@ -33,12 +26,12 @@ def _has_tensor_cores():
     return int(array_module("cuda").cuda.Device().compute_capability) >= 80
 
 
-def _shared_bytes(transpose_a, transpose_b, exact_a, parts_b):
-    """Shared memory of split_product.cu: padded bfloat16 tiles of each part; two sets of them where A has one part."""
-    terms_last, sides_last = _TILE * (32 + 8), 32 * (_TILE + 8)
-    parts_a = 1 if exact_a and not transpose_b else parts_b
+def _shared_bytes(transpose_a, transpose_b, parts_a, parts_b):
+    """Shared memory of split_product.cu: padded bfloat16 tiles of each part, two sets of them."""
+    terms = 32 if parts_a == 1 else 16
+    terms_last, sides_last = _TILE * (terms + 8), terms * (_TILE + 8)
     numbers = parts_a * (sides_last if transpose_a else terms_last) + parts_b * (terms_last if transpose_b else sides_last)
-    return 2 * numbers * (2 if parts_a == 1 else 1)
+    return 2 * 2 * numbers
 
 
 def _n_parts(m, n, k):
@@ -57,29 +50,31 @@ def matrix_product(a, b, out, *, transpose_a=False, transpose_b=False, scale=1.0
                    scratch=None):  # fmt: skip
     """out [M, N] = scale A B, or out += scale A B with add; A = a [M, K] or a^T of [K, M], B = b [K, N] or b^T of [N, K].
 
-    exact_a: all numbers in a are integers from 0 to 256; tf32: 16 bits of each number are enough (it takes effect where tensor
-    cores multiply float32 numbers, in less time); scratch: from product_scratch, for a product with many terms (not
-    with add). Sums run in a fixed order.
+    a may be uint8; all else has the precision of b. exact_a: all numbers in a are integers from 0 to 256, as bytes are; tf32: 16
+    bits of each number are enough (it takes effect where tensor cores multiply float32 numbers, in less time); scratch: from
+    product_scratch, for a product with many terms (not with add). Sums run in a fixed order.
     """
+    in_bytes = a.dtype == np.uint8
     expect("a", a, (None, None), a.dtype)
     k, m = a.shape if transpose_a else a.shape[::-1]
-    expect("b", b, (None, k) if transpose_b else (k, None), a.dtype, a)
+    expect("b", b, (None, k) if transpose_b else (k, None), b.dtype if in_bytes else a.dtype, a)
     n = b.shape[0] if transpose_b else b.shape[1]
-    expect("out", out, (m, n), a.dtype, a)
+    expect("out", out, (m, n), b.dtype, a)
+    real, whole = b.dtype.type, np.int32
     if not is_cupy(a):
+        a = a.astype(b.dtype, copy=False)
         left, right = a.T if transpose_a else a, b.T if transpose_b else b
         if add:
-            out += a.dtype.type(scale) * (left @ right)
+            out += real(scale) * (left @ right)
         else:
             np.matmul(left, right, out=out)
             if scale != 1:
-                out *= a.dtype.type(scale)
+                out *= real(scale)
         return
     if out.size == 0:
         return
     parts = 1 if scratch is None or add else min(len(scratch), _n_parts(m, n, k))
     target = out if parts == 1 else scratch[:parts]
-    real, whole = a.dtype.type, np.int32
     layout = whole(transpose_a), whole(transpose_b)
     sizes = whole(m), whole(n), whole(k)
     # each part takes a multiple of 32 terms, the tiles of the kernels; the last ones may be left with fewer, or none
@@ -87,21 +82,25 @@ def matrix_product(a, b, out, *, transpose_a=False, transpose_b=False, scale=1.0
     scaled = real(scale) if parts == 1 else real(1)
     _run(a, b, target, layout, sizes, length, parts, scaled, add, exact_a, tf32)
     if parts > 1:
-        kernels.kernel("timestep/matrix_product", "add_parts", a.dtype)(
+        kernels.kernel("timestep/matrix_product", "add_parts", b.dtype)(
             (blocks(out.size, 256),), (256,), (target, whole(parts), np.int64(out.size), real(scale), out)
         )
 
 
 def _run(a, b, target, layout, sizes, length, parts, scale, add, exact_a, tf32):
     m, n, _ = sizes
-    name = _SPLIT.get((int(layout[0]), int(layout[1]), bool(exact_a))) if a.dtype == np.float32 and _has_tensor_cores() else None
-    if name is not None:
-        kernel = kernels.kernel("timestep/split_product", name + ("_short" if tf32 else ""), a.dtype)
-        shared = _shared_bytes(*layout, exact_a, 2 if tf32 else 3)
+    in_bytes, (transpose_a, transpose_b) = a.dtype == np.uint8, layout
+    form = "byte_" if in_bytes else "exact_" if exact_a else ""
+    if b.dtype == np.float32 and _has_tensor_cores() and not (in_bytes and transpose_b):
+        if transpose_b:
+            form = ""  # no layer has spikes on the left of a transposed factor
+        kernel = kernels.kernel("timestep/split_product", form + _SPLIT[int(transpose_a), int(transpose_b)] + "_short" * tf32, b.dtype)
+        parts_b = 2 if tf32 else 3
+        shared = _shared_bytes(transpose_a, transpose_b, 1 if form else parts_b, parts_b)
         if kernel.max_dynamic_shared_size_bytes < shared:
             kernel.max_dynamic_shared_size_bytes = shared
         grid = blocks(n, _TILE), blocks(m, _TILE), parts
-        kernel(grid, (256,), (a, b, *sizes, length, scale, np.int32(add), target), shared_mem=shared)
+        kernel(grid, (512,), (a, b, *sizes, length, scale, np.int32(add), target), shared_mem=shared)
         return
-    kernel = kernels.kernel("timestep/matrix_product", "matrix_product", a.dtype)
+    kernel = kernels.kernel("timestep/matrix_product", "byte_product" if in_bytes else "matrix_product", b.dtype)
     kernel((blocks(m, 64), blocks(n, 64), parts), (256,), (a, b, *layout, *sizes, length, scale, np.int32(add), target))

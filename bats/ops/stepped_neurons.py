@@ -1,6 +1,6 @@
 """Neurons in time steps (docs/timestep.md): membrane and spikes of all steps from the currents, and dL/dI from dL/dS.
 
-All arrays [B, T, N] unless said otherwise; one launch each, a thread per sample and neuron.
+All arrays [B, T, N] unless said otherwise, spikes (and passed_on) uint8; one launch each, a thread per sample and neuron.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,7 @@ def lif_steps(membrane, bias, neuron, passed_on, spikes, counts, status):
     _expect_forward(membrane, bias, status, passed_on=passed_on, spikes=spikes, counts=counts)
     beta, threshold, resets, *_ = neuron
     if not is_cupy(membrane):
-        skip = _or_none(passed_on, membrane, 3)
+        skip = _or_none(passed_on, membrane, 3, np.uint8)
         cpu.lif_steps(membrane, _or_none(bias, membrane, 1), beta, threshold, resets, skip, spikes, counts, status)
     else:
         _launch("lif_steps", membrane, (bias, beta, threshold, np.int32(resets), passed_on, spikes, counts, status))
@@ -47,7 +47,7 @@ def lif_steps_backward(errors, membrane, neuron, passed_on=None, passed_errors=N
     _expect_backward(errors, membrane, passed_on, passed_errors)
     beta, threshold, resets, kind, slope = neuron
     if not is_cupy(errors):
-        skip = _or_none(passed_on, errors, 3), _or_none(passed_errors, errors, 3)
+        skip = _or_none(passed_on, errors, 3, np.uint8), _or_none(passed_errors, errors, 3)
         cpu.lif_steps_backward(errors, membrane, beta, threshold, resets, kind, slope, *skip)
     else:
         _launch(
@@ -60,7 +60,7 @@ def single_spike_steps(membrane, bias, neuron, passed_on, spikes, first, counts,
     _expect_forward(membrane, bias, status, passed_on=passed_on, spikes=spikes, counts=counts, first=first)
     beta, threshold, *_ = neuron
     if not is_cupy(membrane):
-        arrays = _or_none(bias, membrane, 1), beta, threshold, _or_none(passed_on, membrane, 3)
+        arrays = _or_none(bias, membrane, 1), beta, threshold, _or_none(passed_on, membrane, 3, np.uint8)
         cpu.single_spike_steps(membrane, *arrays, spikes, first, counts, status)
     else:
         _launch("single_spike_steps", membrane, (bias, beta, threshold, passed_on, spikes, first, counts, status))
@@ -72,7 +72,7 @@ def single_spike_backward(errors, membrane, first, neuron, passed_on=None, passe
     expect("first", first, (errors.shape[0], errors.shape[2]), np.int32, errors)
     beta, threshold, _, kind, slope = neuron
     if not is_cupy(errors):
-        skip = _or_none(passed_on, errors, 3), _or_none(passed_errors, errors, 3)
+        skip = _or_none(passed_on, errors, 3, np.uint8), _or_none(passed_errors, errors, 3)
         cpu.single_spike_backward(errors, membrane, first, beta, threshold, kind, slope, *skip)
     else:
         _launch(
@@ -130,7 +130,7 @@ def _expect_forward(membrane, bias, status, **arrays):
     for name, array in arrays.items():
         if name in ("spikes", "passed_on"):
             if array is not None:
-                expect(name, array, membrane.shape, membrane.dtype, membrane)
+                expect(name, array, membrane.shape, np.uint8, membrane)
         else:
             expect(name, array, (batch, n), np.int32, membrane)
     expect("status", status, (batch, 5), np.uint64 if is_cupy(membrane) else np.int64, membrane)
@@ -139,14 +139,14 @@ def _expect_forward(membrane, bias, status, **arrays):
 def _expect_backward(errors, membrane, passed_on, passed_errors):
     expect("errors", errors, (None, None, None), errors.dtype)
     expect("membrane", membrane, errors.shape, errors.dtype, errors)
-    for name, array in (("passed_on", passed_on), ("passed_errors", passed_errors)):
+    for name, array, dtype in (("passed_on", passed_on, np.uint8), ("passed_errors", passed_errors, errors.dtype)):
         if array is not None:
-            expect(name, array, errors.shape, errors.dtype, errors)
+            expect(name, array, errors.shape, dtype, errors)
 
 
-def _or_none(array, like, axes):
-    """array, or an empty one in its place: Numba compiles one function for both."""
-    return np.empty((0,) * axes, dtype=like.dtype) if array is None else array
+def _or_none(array, like, axes, dtype=None):
+    """array, or an empty one in its place: Numba compiles one function for both. dtype: None is that of `like`."""
+    return np.empty((0,) * axes, dtype=dtype or like.dtype) if array is None else array
 
 
 def _launch(name, array, arguments):

@@ -7,7 +7,7 @@ from bats.cpu import temporal_filter as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect
 
-_UNIT, _TILE = "timestep/temporal_filter", 32
+_UNIT, _TILE, _WARPS = "timestep/temporal_filter", 32, 4
 
 
 def filter_scratch(xp, batch, n_steps, dtype):
@@ -25,7 +25,7 @@ def _launch(name, array, arguments):
     batch, n_steps, n = array.shape
     if batch:
         grid = (blocks(n, _TILE), blocks(n_steps, _TILE), batch)
-        kernels.kernel(_UNIT, name, array.dtype)(grid, (_TILE, 8), (np.int32(n_steps), np.int32(n), *arguments))
+        kernels.kernel(_UNIT, name, array.dtype)(grid, (_TILE, _WARPS), (np.int32(n_steps), np.int32(n), *arguments))
 
 
 def temporal_filter(currents, bias, response, out):
@@ -41,7 +41,7 @@ def temporal_filter(currents, bias, response, out):
         kernels.kernel(_UNIT, "add_bias", currents.dtype)(
             (blocks(currents.size, 256),), (256,), (currents, np.int64(currents.size), n, bias)
         )
-    _launch("temporal_filter", currents, (currents, response, np.int32(0), out))
+    _launch("temporal_filter", currents, (currents, response, out))
 
 
 def temporal_filter_backward(errors, response, out):
@@ -50,7 +50,7 @@ def temporal_filter_backward(errors, response, out):
     if not is_cupy(errors):
         cpu.temporal_filter_backward(errors, response, out)
     else:
-        _launch("temporal_filter", errors, (errors, response, np.int32(1), out))
+        _launch("temporal_filter_backward", errors, (errors, response, out))
 
 
 def temporal_filter_gradient(errors, currents, gradient, scale, scratch):
@@ -64,7 +64,7 @@ def temporal_filter_gradient(errors, currents, gradient, scale, scratch):
         return
     if batch:
         kernels.kernel(_UNIT, "filter_gradient", errors.dtype)(
-            (n_steps, batch), (128,), (np.int32(n_steps), np.int32(n), errors, currents, scratch)
+            (blocks(n_steps, _TILE), batch), (_TILE, _WARPS), (np.int32(n_steps), np.int32(n), errors, currents, scratch)
         )
     kernels.kernel(_UNIT, "sum_rows", errors.dtype)(
         (blocks(n_steps, 128),), (128,), (scratch, np.int32(batch), np.int32(n_steps), scale, gradient)

@@ -14,8 +14,8 @@ from bats.layers.base import WeightedLayer, positive
 class SteppedLayer(WeightedLayer):
     """Neurons whose currents I[t] = W S[t] + b, for all steps at once, are one matrix product over batch x steps rows.
 
-    A workspace of three arrays [batch, n_steps, n] serves both passes (two for a read-out): the currents, which the membrane
-    replaces; the spikes; the errors, in which dL/dI replaces dL/dS. A learned filter needs one more.
+    A workspace of arrays [batch, n_steps, n] serves both passes: the currents, which the membrane replaces; the spikes, a byte
+    each (none in a read-out); the errors, in which dL/dI replaces dL/dS. A learned filter needs one more.
     """
 
     stepped = True
@@ -102,12 +102,12 @@ class SteppedLayer(WeightedLayer):
             return
         old = self.counters()
         xp, n = self.xp, self.n_neurons
-        waves = lambda wanted: xp.zeros((batch, self.n_steps, n), dtype=self.dtype) if wanted else None  # noqa: E731
+        shape = batch, self.n_steps, n
         self._space = SimpleNamespace(
-            membrane=waves(True),
-            spikes=waves(self.spiking),
-            errors=waves(True),
-            currents=waves(self.learned_filter),
+            membrane=xp.zeros(shape, dtype=self.dtype),
+            spikes=xp.zeros(shape, dtype=np.uint8) if self.spiking else None,
+            errors=xp.zeros(shape, dtype=self.dtype),
+            currents=xp.zeros(shape, dtype=self.dtype) if self.learned_filter else None,
             spike_counts=xp.zeros((batch, n), dtype=np.int32),
             step=xp.zeros((batch, n), dtype=np.int32),
             logits=None if self.spiking else xp.zeros((batch, 1, n), dtype=self.dtype),

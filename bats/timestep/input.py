@@ -67,5 +67,5 @@ class SteppedInputLayer(InputLayer):
         """
         if self.events is None:
             raise RuntimeError(f"layer {self.name!r}: no spike trains yet, run network.forward first")
-        times, counts = to_trains(to_numpy(self.events.array), self.dt or 1.0)
+        times, counts = to_trains(to_numpy(self.events.array), self.dt or 1.0, self.dtype)
         return self.xp.asarray(times), self.xp.asarray(counts)

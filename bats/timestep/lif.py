@@ -38,7 +38,7 @@ class SpikingLayer(SteppedLayer):
 
     @property
     def events(self):
-        """The spikes of the last forward pass as Waves, skip connection included."""
+        """The spikes of the last forward pass as Waves of bytes (uint8), skip connection included."""
         return Waves(self._now("spikes"), small_integers=True)
 
     @property
@@ -51,7 +51,7 @@ class SpikingLayer(SteppedLayer):
     def spike_trains(self):
         """(times [batch, n_neurons, slots] in seconds, inf-padded, counts [batch, n_neurons]): a spike in step t has the time
         t dt. New arrays; waits for the device."""
-        times, counts = to_trains(to_numpy(self._now("spikes")), self.dt)
+        times, counts = to_trains(to_numpy(self._now("spikes")), self.dt, self.dtype)
         return self.xp.asarray(times), self.xp.asarray(counts)
 
     def _passed_on(self, waves, earlier_errors):

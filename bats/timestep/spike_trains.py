@@ -14,11 +14,11 @@ def count(name, value):
     return int(value)
 
 
-def to_trains(waves, dt):
-    """waves [batch, n_steps, n] (NumPy), dt seconds -> (times [batch, n, slots] inf-padded, counts [batch, n] int32)."""
+def to_trains(waves, dt, dtype):
+    """waves [batch, n_steps, n] (NumPy), dt seconds -> (times [batch, n, slots] of dtype, inf-padded, counts [batch, n] int32)."""
     spikes = waves > 0
     counts = spikes.sum(axis=1, dtype=np.int32)
-    times = np.full((len(waves), waves.shape[2], max(1, int(counts.max(initial=0)))), np.inf, dtype=waves.dtype)
+    times = np.full((len(waves), waves.shape[2], max(1, int(counts.max(initial=0)))), np.inf, dtype=dtype)
     sample, neuron, step = np.nonzero(spikes.transpose(0, 2, 1))
     slot = (np.cumsum(spikes, axis=1) - 1)[sample, step, neuron]
     times[sample, neuron, slot] = step * dt

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Waves:
     """Spikes on a grid of time steps.
 
-    array           [batch, n_steps, n_neurons], C-contiguous, of the network's dtype
+    array           [batch, n_steps, n_neurons], C-contiguous, of the network's dtype; what spiking layers produce: bytes (uint8)
     small_integers  whether all entries are integers from 0 to 256 (spikes, or how many fell into one step): the promise that
                     lets a float32 product on tensor cores take them as they are, at half the cost and with the same accuracy.
                     Sources that keep it say so.

@@ -8,10 +8,10 @@ constexpr int SIDE = 64, TERMS = 16, OWN = 4;
 
 // A [M, K], or a holds its transpose [K, M]; B [K, N], or b holds its transpose [N, K]; out [parts, M, N].
 // blocks (ceil(M / 64), ceil(N / 64), parts), 256 threads; part p sums the terms p * length ... (p + 1) * length - 1.
-template <typename real>
-__global__ void __launch_bounds__(256) matrix_product(const real* __restrict__ a, const real* __restrict__ b, int transpose_a,
-                                                      int transpose_b, int m, int n, int k, int length, real scale, int add,
-                                                      real* __restrict__ out) {
+template <typename real, typename number>
+__device__ __forceinline__ void tiled_product(const number* __restrict__ a, const real* __restrict__ b, int transpose_a,
+                                              int transpose_b, int m, int n, int k, int length, real scale, int add,
+                                              real* __restrict__ out) {
     __shared__ real tile_a[TERMS][SIDE + 1], tile_b[TERMS][SIDE + 1];
     const int m0 = blockIdx.x * SIDE, n0 = blockIdx.y * SIDE, thread = threadIdx.x;
     const int row = thread / 16, column = thread % 16;  // of the thread's results: row + 16 r, column + 16 c
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(256) matrix_product(const real* __restrict__ a
             const int ka = transpose_a ? place / SIDE : place % TERMS, ma = transpose_a ? place % SIDE : place / TERMS;
             const int kb = transpose_b ? place % TERMS : place / SIDE, nb = transpose_b ? place / TERMS : place % SIDE;
             const size_t own_m = m0 + ma, own_n = n0 + nb, term_a = k0 + ka, term_b = k0 + kb;
-            tile_a[ka][ma] = own_m < m && term_a < end ? a[transpose_a ? term_a * m + own_m : own_m * k + term_a] : real(0);
+            tile_a[ka][ma] = own_m < m && term_a < end ? real(a[transpose_a ? term_a * m + own_m : own_m * k + term_a]) : real(0);
             tile_b[kb][nb] = own_n < n && term_b < end ? b[transpose_b ? own_n * k + term_b : term_b * n + own_n] : real(0);
         }
         __syncthreads();
@@ -52,6 +52,19 @@ __global__ void __launch_bounds__(256) matrix_product(const real* __restrict__ a
             out[place] = sums[r][c] * scale + (add ? out[place] : real(0));
         }
     }
+}
+
+template <typename real>
+__global__ void __launch_bounds__(256) matrix_product(const real* a, const real* b, int transpose_a, int transpose_b, int m, int n,
+                                                      int k, int length, real scale, int add, real* out) {
+    tiled_product(a, b, transpose_a, transpose_b, m, n, k, length, scale, add, out);
+}
+
+// The same with A stored as bytes.
+template <typename real>
+__global__ void __launch_bounds__(256) byte_product(const unsigned char* a, const real* b, int transpose_a, int transpose_b, int m,
+                                                    int n, int k, int length, real scale, int add, real* out) {
+    tiled_product(a, b, transpose_a, transpose_b, m, n, k, length, scale, add, out);
 }
 
 // out [size] = scale * parts [n_parts, size], added in order. blocks ceil(size / 256), 256 threads.

@@ -4,13 +4,15 @@
 // float32. Spikes and small counts are one bfloat16 number as they are: A B is then three products. Otherwise both are split
 // and six products are kept; the other three lie below float32's rounding.
 // With `_short` in its name a kernel leaves the last part out: 16 bits of each number, where TF32 keeps 11.
-// Tensor cores cut off the bits that do not fit their sum, always downwards. So they only ever sum 32 terms, the small parts
+// Tensor cores cut off the bits that do not fit their sum, always downwards. So they only ever sum one tile of 32 or 16 terms, the small parts
 // first; these sums are added in float32 with rounding.
-// A block computes 128 x 128 results with 8 warps of 64 x 32. While the warps multiply one tile of 32 terms, the next one is on
-// its way from memory to registers; it is split when it goes to shared memory. A product with few results and many terms is
-// cut into parts (blockIdx.z), which add_parts adds in order: the same bits every time.
+// A block computes 128 x 128 results with 16 warps of 32 x 32, from tiles in two sets of shared memory. While the warps multiply
+// one tile, they split and store the next one from registers, and ask memory for the one after it. A product with few results
+// and many terms is cut into parts (blockIdx.z), which add_parts adds in order: the same bits every time.
 
-constexpr int SIDE = 128, TERMS = 32, PAD = 8;  // padded rows: eight of them start in different banks
+constexpr int SIDE = 128, THREADS = 512, PAD = 8;  // padded rows: eight of them start in different banks
+
+typedef unsigned char byte;
 
 __device__ __forceinline__ unsigned pack(float low, float high) {
     unsigned pair = 0;
@@ -46,56 +48,64 @@ __device__ __forceinline__ void load_matrices(unsigned (&out)[4], const unsigned
 // sum [16, 8] += left [16, 16] right [16, 8].
 __device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&left)[4], unsigned right0, unsigned right1) {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
 #endif
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// An operand's tile: SIDE rows or columns of the result by TERMS terms. `terms_last`: in memory the terms are contiguous.
-template <bool terms_last, int parts>
-struct Tile {
-    static constexpr int INNER = terms_last ? TERMS : SIDE, OUTER = terms_last ? SIDE : TERMS;
-    static constexpr int STRIDE = INNER + PAD, SIZE = OUTER * STRIDE;  // of one part, in bfloat16 numbers
-    float4 held[4];  // the thread's share of 4096 numbers
+// Four numbers that lie side by side in memory.
+template <typename number>
+struct Quad;
+template <>
+struct Quad<float> {
+    using Type = float4;
+};
+template <>
+struct Quad<byte> {
+    using Type = uchar4;
+};
 
-    // From memory: rows side0 ..., terms term0 ... up to limits; pitch: length of a row in memory.
-    __device__ __forceinline__ void fetch(const float* from, int side0, int n_sides, int term0, int n_terms, int pitch, bool aligned) {
-        const int outer0 = terms_last ? side0 : term0, n_outer = terms_last ? n_sides : n_terms;
-        const int inner0 = terms_last ? term0 : side0, n_inner = terms_last ? n_terms : n_sides;
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            const int quad = threadIdx.x + 256 * r;
-            const int outer = outer0 + quad / (INNER / 4), inner = inner0 + quad % (INNER / 4) * 4;
-            float4 value = {0, 0, 0, 0};
-            if (outer < n_outer) {
-                const float* source = from + (size_t)outer * pitch + inner;
-                if (aligned && inner + 3 < n_inner) {
-                    value = *reinterpret_cast<const float4*>(source);
-                } else {
-                    if (inner < n_inner) value.x = source[0];
-                    if (inner + 1 < n_inner) value.y = source[1];
-                    if (inner + 2 < n_inner) value.z = source[2];
-                    if (inner + 3 < n_inner) value.w = source[3];
-                }
+// An operand's tile: SIDE rows or columns of the result by `terms` terms. `terms_last`: in memory the terms are contiguous.
+template <typename number, int terms, bool terms_last, int parts>
+struct Tile {
+    static constexpr int INNER = terms_last ? terms : SIDE, OUTER = terms_last ? SIDE : terms;
+    static constexpr int STRIDE = INNER + PAD, SIZE = OUTER * STRIDE;  // of one part, in bfloat16 numbers
+    static constexpr int QUADS = SIDE * terms / 4 / THREADS;              // the thread's share
+    using Four = typename Quad<number>::Type;
+    Four held[QUADS];
+
+    // Four numbers from memory: of rows side0 ..., terms term0 ... up to limits; pitch: length of a row in memory.
+    __device__ __forceinline__ void fetch(int r, const number* from, int side0, int n_sides, int term0, int n_terms, int pitch,
+                                          bool aligned) {
+        const int quad = threadIdx.x + THREADS * r;
+        const int outer = (terms_last ? side0 : term0) + quad / (INNER / 4), n_outer = terms_last ? n_sides : n_terms;
+        const int inner = (terms_last ? term0 : side0) + quad % (INNER / 4) * 4, n_inner = terms_last ? n_terms : n_sides;
+        Four value = {0, 0, 0, 0};
+        if (outer < n_outer) {
+            const number* source = from + (size_t)outer * pitch + inner;
+            if (aligned && inner + 3 < n_inner) {
+                value = *reinterpret_cast<const Four*>(source);
+            } else {
+                if (inner < n_inner) value.x = source[0];
+                if (inner + 1 < n_inner) value.y = source[1];
+                if (inner + 2 < n_inner) value.z = source[2];
+                if (inner + 3 < n_inner) value.w = source[3];
             }
-            held[r] = value;
         }
+        held[r] = value;
     }
 
-    // Split, to shared memory [parts, OUTER, STRIDE].
-    __device__ __forceinline__ void store(unsigned short* shared) {
+    // Four of the held numbers, split, to shared memory [parts, OUTER, STRIDE].
+    __device__ __forceinline__ void store(int r, unsigned short* shared) const {
+        const int quad = threadIdx.x + THREADS * r;
+        unsigned short* target = shared + quad / (INNER / 4) * STRIDE + quad % (INNER / 4) * 4;
+        float4 value = {float(held[r].x), float(held[r].y), float(held[r].z), float(held[r].w)};
 #pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            const int quad = threadIdx.x + 256 * r;
-            unsigned short* target = shared + quad / (INNER / 4) * STRIDE + quad % (INNER / 4) * 4;
-            float4 value = held[r];
-#pragma unroll
-            for (int part = 0; part < parts; ++part) {
-                const uint2 pairs = {take(value.x, value.y), take(value.z, value.w)};
-                *reinterpret_cast<uint2*>(target + part * SIZE) = pairs;
-            }
+        for (int part = 0; part < parts; ++part) {
+            const uint2 pairs = {take(value.x, value.y), take(value.z, value.w)};
+            *reinterpret_cast<uint2*>(target + part * SIZE) = pairs;
         }
     }
 
@@ -119,84 +129,105 @@ struct Tile {
 
 // ----------------------------------------------------------------------------------------------------------------------
 // A [M, K], or a holds its transpose [K, M]; B [K, N], or b holds its transpose [N, K]; out [parts, M, N].
-// blocks (ceil(N / 128), ceil(M / 128), parts): neighbours share the rows of A in the cache. 256 threads.
+// blocks (ceil(N / 128), ceil(M / 128), parts): neighbours share the rows of A in the cache. 512 threads.
 // Part p sums the terms p * length ... (p + 1) * length - 1; length is a multiple of 32.
-template <int parts_a, int parts_b, bool transpose_a, bool transpose_b>
-__device__ __forceinline__ void split_product(const float* a, const float* b, int m, int n, int k, int length, float scale, int add,
+template <int parts_a, int parts_b, bool transpose_a, bool transpose_b, typename number>
+__device__ __forceinline__ void split_product(const number* a, const float* b, int m, int n, int k, int length, float scale, int add,
                                               float* out) {
-    using TileA = Tile<!transpose_a, parts_a>;
-    using TileB = Tile<transpose_b, parts_b>;
-    constexpr int BUFFERS = parts_a == 1 ? 2 : 1, BUFFER = parts_a * TileA::SIZE + parts_b * TileB::SIZE;
+    constexpr int TERMS = parts_a == 1 ? 32 : 16;  // of a tile: two sets of them fit into every device's shared memory
+    using TileA = Tile<number, TERMS, !transpose_a, parts_a>;
+    using TileB = Tile<float, TERMS, transpose_b, parts_b>;
+    static_assert(TileA::QUADS <= parts_b && TileB::QUADS == TileA::QUADS, "a share of the next tile per order");
+    constexpr int OFFSET_B = parts_a * TileA::SIZE, BUFFER = OFFSET_B + parts_b * TileB::SIZE;
     extern __shared__ float4 shared_memory[];
     unsigned short* shared = reinterpret_cast<unsigned short*>(shared_memory);
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-    const int m0 = blockIdx.y * SIDE, n0 = blockIdx.x * SIDE, own_m = warp / 4 * 64, own_n = warp % 4 * 32;
+    const int m0 = blockIdx.y * SIDE, n0 = blockIdx.x * SIDE, own_m = warp / 4 * 32, own_n = warp % 4 * 32;
     const int begin = blockIdx.z * length, end = min(k, begin + length);
     const int pitch_a = transpose_a ? m : k, pitch_b = transpose_b ? k : n;
-    const bool aligned_a = pitch_a % 4 == 0 && (size_t)a % 16 == 0, aligned_b = pitch_b % 4 == 0 && (size_t)b % 16 == 0;
+    const bool aligned_a = pitch_a % 4 == 0 && (size_t)a % sizeof(typename TileA::Four) == 0;
+    const bool aligned_b = pitch_b % 4 == 0 && (size_t)b % sizeof(typename TileB::Four) == 0;
     const bool working = m0 + own_m < m && n0 + own_n < n;  // the same for a whole warp
-    float sums[4][4][4] = {};                               // [16 rows each, 8 columns each, the thread's 4]
+    float sums[2][4][4] = {};                               // [16 rows each, 8 columns each, the thread's 4]
     TileA tile_a;
     TileB tile_b;
-    if (begin < end) {
-        tile_a.fetch(a, m0, m, begin, end, pitch_a, aligned_a);
-        tile_b.fetch(b, n0, n, begin, end, pitch_b, aligned_b);
-        tile_a.store(shared);
-        tile_b.store(shared + parts_a * TileA::SIZE);
+    const auto fetch = [&](int r, int term0) {  // zeros beyond the last term
+        tile_a.fetch(r, a, m0, m, term0, end, pitch_a, aligned_a);
+        tile_b.fetch(r, b, n0, n, term0, end, pitch_b, aligned_b);
+    };
+    const auto store = [&](int r, int buffer) {
+        tile_a.store(r, shared + buffer * BUFFER);
+        tile_b.store(r, shared + buffer * BUFFER + OFFSET_B);
+    };
+#pragma unroll
+    for (int r = 0; r < TileA::QUADS; ++r) fetch(r, begin);
+#pragma unroll
+    for (int r = 0; r < TileA::QUADS; ++r) {
+        store(r, 0);
+        fetch(r, begin + TERMS);
     }
     __syncthreads();
     int buffer = 0;
     for (int term0 = begin; term0 < end; term0 += TERMS) {
-        const bool more = term0 + TERMS < end;
-        if (more) {
-            tile_a.fetch(a, m0, m, term0 + TERMS, end, pitch_a, aligned_a);
-            tile_b.fetch(b, n0, n, term0 + TERMS, end, pitch_b, aligned_b);
-        }
         const unsigned short* now_a = shared + buffer * BUFFER;
-        const unsigned short* now_b = now_a + parts_a * TileA::SIZE;
+        const unsigned short* now_b = now_a + OFFSET_B;
+        buffer ^= 1;
+        unsigned left[TERMS / 16][parts_a][2][4], right[parts_a == 1 ? 1 : parts_b][2][4];
+        float few[2][4][4] = {};  // sums of this tile's terms
         if (working) {
-            float few[4][4][4] = {};  // sums of these 32 terms
 #pragma unroll
-            for (int order = parts_b - 1; order >= 0; --order) {  // small parts first: a + b = 2, 1, 0
+            for (int half = 0; half < TERMS / 16; ++half) {
 #pragma unroll
-                for (int part_a = 0; part_a < parts_a; ++part_a) {
-                    const int part_b = order - part_a;
-                    if (part_b < 0) continue;
+                for (int part = 0; part < parts_a; ++part) {
+                    TileA::left(left[half][part][0], now_a, part, own_m, half * 16);
+                    TileA::left(left[half][part][1], now_a, part, own_m + 16, half * 16);
+                }
+            }
+        }
 #pragma unroll
-                    for (int term = 0; term < TERMS; term += 16) {
-                        unsigned right[2][4];
-                        TileB::right(right[0], now_b, part_b, own_n, term);
-                        TileB::right(right[1], now_b, part_b, own_n + 16, term);
+        for (int order = parts_b - 1; order >= 0; --order) {  // small parts first: a + b = 2, 1, 0
+            if (working) {
 #pragma unroll
-                        for (int i = 0; i < 4; ++i) {
-                            unsigned left[4];
-                            TileA::left(left, now_a, part_a, own_m + 16 * i, term);
+                for (int half = 0; half < TERMS / 16; ++half) {
 #pragma unroll
-                            for (int j = 0; j < 4; ++j) multiply(few[i][j], left, right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]);
+                    for (int part_a = 0; part_a < parts_a; ++part_a) {
+                        const int part_b = order - part_a;
+                        if (part_b < 0) continue;
+                        unsigned(&columns)[2][4] = right[parts_a == 1 ? 0 : part_b];
+                        if (parts_a == 1 || order == parts_b - 1) {  // needed once, or for the first time
+                            TileB::right(columns[0], now_b, part_b, own_n, half * 16);
+                            TileB::right(columns[1], now_b, part_b, own_n + 16, half * 16);
+                        }
+#pragma unroll
+                        for (int i = 0; i < 2; ++i) {
+#pragma unroll
+                            for (int j = 0; j < 4; ++j) {
+                                const unsigned* pair = &columns[j / 2][j % 2 * 2];
+                                multiply(few[i][j], left[half][part_a][i], pair[0], pair[1]);
+                            }
                         }
                     }
                 }
             }
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-#pragma unroll
-                for (int j = 0; j < 4; ++j) {
-#pragma unroll
-                    for (int c = 0; c < 4; ++c) sums[i][j][c] += few[i][j][c];
-                }
+            const int r = parts_b - 1 - order;
+            if (r < TileA::QUADS) {  // while the tensor cores multiply
+                store(r, buffer);
+                fetch(r, term0 + 2 * TERMS);
             }
         }
-        if (BUFFERS == 1) __syncthreads();
-        if (more) {
-            if (BUFFERS == 2) buffer ^= 1;
-            tile_a.store(shared + buffer * BUFFER);
-            tile_b.store(shared + buffer * BUFFER + parts_a * TileA::SIZE);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+#pragma unroll
+                for (int c = 0; c < 4; ++c) sums[i][j][c] += few[i][j][c];
+            }
         }
         __syncthreads();
     }
     out += (size_t)blockIdx.z * m * n;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 2; ++i) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
 #pragma unroll
@@ -211,74 +242,103 @@ __device__ __forceinline__ void split_product(const float* a, const float* b, in
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// The layouts that layers use. exact_: the numbers of A are bfloat16 numbers. Only float does anything.
+// The layouts that layers use. exact_: the numbers of A are bfloat16 numbers; byte_: they are stored as bytes. Only float does
+// anything.
 
 // A B.
 template <typename real>
-__global__ void __launch_bounds__(256) exact_product(const real* a, const real* b, int m, int n, int k, int length, real scale,
+__global__ void __launch_bounds__(512) exact_product(const real* a, const real* b, int m, int n, int k, int length, real scale,
                                                      int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<1, 3, false, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A B.
 template <typename real>
-__global__ void __launch_bounds__(256) product(const real* a, const real* b, int m, int n, int k, int length, real scale,
-                                               int add, real* out) {
+__global__ void __launch_bounds__(512) byte_product(const byte* a, const real* b, int m, int n, int k, int length, real scale,
+                                                    int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 3, false, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A B.
+template <typename real>
+__global__ void __launch_bounds__(512) product(const real* a, const real* b, int m, int n, int k, int length, real scale, int add,
+                                               real* out) {
     if constexpr (sizeof(real) == 4) split_product<3, 3, false, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A^T B.
 template <typename real>
-__global__ void __launch_bounds__(256) exact_product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale,
+__global__ void __launch_bounds__(512) exact_product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale,
                                                         int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<1, 3, true, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A^T B.
 template <typename real>
-__global__ void __launch_bounds__(256) product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale,
+__global__ void __launch_bounds__(512) byte_product_ta(const byte* a, const real* b, int m, int n, int k, int length, real scale,
+                                                       int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 3, true, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A^T B.
+template <typename real>
+__global__ void __launch_bounds__(512) product_ta(const real* a, const real* b, int m, int n, int k, int length, real scale,
                                                   int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<3, 3, true, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A B^T.
 template <typename real>
-__global__ void __launch_bounds__(256) product_tb(const real* a, const real* b, int m, int n, int k, int length, real scale,
+__global__ void __launch_bounds__(512) product_tb(const real* a, const real* b, int m, int n, int k, int length, real scale,
                                                   int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<3, 3, false, true>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A B.
 template <typename real>
-__global__ void __launch_bounds__(256) exact_product_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
-                                                           int add, real* out) {
+__global__ void __launch_bounds__(512) exact_product_short(const real* a, const real* b, int m, int n, int k, int length,
+                                                           real scale, int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<1, 2, false, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A B.
 template <typename real>
-__global__ void __launch_bounds__(256) product_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+__global__ void __launch_bounds__(512) byte_product_short(const byte* a, const real* b, int m, int n, int k, int length, real scale,
+                                                          int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 2, false, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A B.
+template <typename real>
+__global__ void __launch_bounds__(512) product_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
                                                      int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<2, 2, false, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A^T B.
 template <typename real>
-__global__ void __launch_bounds__(256) exact_product_ta_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
-                                                              int add, real* out) {
+__global__ void __launch_bounds__(512) exact_product_ta_short(const real* a, const real* b, int m, int n, int k, int length,
+                                                              real scale, int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<1, 2, true, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A^T B.
 template <typename real>
-__global__ void __launch_bounds__(256) product_ta_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+__global__ void __launch_bounds__(512) byte_product_ta_short(const byte* a, const real* b, int m, int n, int k, int length,
+                                                             real scale, int add, real* out) {
+    if constexpr (sizeof(real) == 4) split_product<1, 2, true, false>(a, b, m, n, k, length, scale, add, out);
+}
+
+// A^T B.
+template <typename real>
+__global__ void __launch_bounds__(512) product_ta_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
                                                         int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<2, 2, true, false>(a, b, m, n, k, length, scale, add, out);
 }
 
 // A B^T.
 template <typename real>
-__global__ void __launch_bounds__(256) product_tb_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
+__global__ void __launch_bounds__(512) product_tb_short(const real* a, const real* b, int m, int n, int k, int length, real scale,
                                                         int add, real* out) {
     if constexpr (sizeof(real) == 4) split_product<2, 2, false, true>(a, b, m, n, k, length, scale, add, out);
 }

@@ -3,7 +3,10 @@
 //
 // A thread owns a neuron of a sample and walks the steps with its state in registers; neighbours in a warp are neighbours in
 // memory. There are only B x N threads, so each asks for AHEAD steps before it needs the first of them.
+// Spikes are bytes, 0 or 1.
 #include "common/block.cuh"
+
+typedef unsigned char byte;
 
 constexpr int AHEAD = 16;
 
@@ -50,7 +53,7 @@ __device__ __forceinline__ void add_status(unsigned long long* status, bool mine
 // hands on) may be null. Single: only the first crossing is a spike, its step goes to first [B, N] (T: none).
 template <typename real, bool single>
 __device__ __forceinline__ void walk_forward(real* membrane, int n_steps, int n, const real* bias, real beta, real threshold,
-                                             bool resets, const real* passed_on, real* spikes, int* first, int* counts,
+                                             bool resets, const byte* passed_on, byte* spikes, int* first, int* counts,
                                              unsigned long long* status) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     const size_t b = blockIdx.y;
@@ -80,7 +83,7 @@ __device__ __forceinline__ void walk_forward(real* membrane, int n_steps, int n,
                 if (passed_on) fires = fires || passed_on[start + (size_t)t * n] > 0;
                 count += fires;
                 membrane[(size_t)t * n] = v;
-                spikes[(size_t)t * n] = fires ? real(1) : real(0);
+                spikes[(size_t)t * n] = fires;
             }
 #pragma unroll
             for (int a = 0; a < AHEAD; ++a) now[a] = next[a];
@@ -94,7 +97,7 @@ __device__ __forceinline__ void walk_forward(real* membrane, int n_steps, int n,
 // blocks (ceil(N / 64), B), 64 threads.
 template <typename real>
 __global__ void __launch_bounds__(64) lif_steps(real* membrane, int n_steps, int n, const real* bias, real beta, real threshold,
-                                                int resets, const real* passed_on, real* spikes, int* counts,
+                                                int resets, const byte* passed_on, byte* spikes, int* counts,
                                                 unsigned long long* status) {
     walk_forward<real, false>(membrane, n_steps, n, bias, beta, threshold, resets, passed_on, spikes, nullptr, counts, status);
 }
@@ -102,7 +105,7 @@ __global__ void __launch_bounds__(64) lif_steps(real* membrane, int n_steps, int
 // blocks (ceil(N / 64), B), 64 threads.
 template <typename real>
 __global__ void __launch_bounds__(64) single_spike_steps(real* membrane, int n_steps, int n, const real* bias, real beta,
-                                                         real threshold, const real* passed_on, real* spikes, int* first,
+                                                         real threshold, const byte* passed_on, byte* spikes, int* first,
                                                          int* counts, unsigned long long* status) {
     walk_forward<real, true>(membrane, n_steps, n, bias, beta, threshold, false, passed_on, spikes, first, counts, status);
 }
@@ -112,7 +115,7 @@ __global__ void __launch_bounds__(64) single_spike_steps(real* membrane, int n_s
 // Single: errors count before the first crossing only, and reach dL/dh through two running sums.
 template <typename real, bool single>
 __device__ __forceinline__ void walk_backward(real* errors, int n_steps, int n, const real* membrane, const int* first, real beta,
-                                              real threshold, bool resets, int kind, real slope, const real* passed_on,
+                                              real threshold, bool resets, int kind, real slope, const byte* passed_on,
                                               real* passed_errors) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     const size_t b = blockIdx.y;
@@ -163,7 +166,7 @@ __device__ __forceinline__ void walk_backward(real* errors, int n_steps, int n, 
 // blocks (ceil(N / 64), B), 64 threads.
 template <typename real>
 __global__ void __launch_bounds__(64) lif_steps_backward(real* errors, int n_steps, int n, const real* membrane, real beta,
-                                                         real threshold, int resets, int kind, real slope, const real* passed_on,
+                                                         real threshold, int resets, int kind, real slope, const byte* passed_on,
                                                          real* passed_errors) {
     walk_backward<real, false>(errors, n_steps, n, membrane, nullptr, beta, threshold, resets, kind, slope, passed_on, passed_errors);
 }
@@ -172,7 +175,7 @@ __global__ void __launch_bounds__(64) lif_steps_backward(real* errors, int n_ste
 template <typename real>
 __global__ void __launch_bounds__(64) single_spike_backward(real* errors, int n_steps, int n, const real* membrane,
                                                             const int* first, real beta, real threshold, int kind, real slope,
-                                                            const real* passed_on, real* passed_errors) {
+                                                            const byte* passed_on, real* passed_errors) {
     walk_backward<real, true>(errors, n_steps, n, membrane, first, beta, threshold, false, kind, slope, passed_on, passed_errors);
 }
 

@@ -169,6 +169,43 @@ class Checks:
         network.forward(np.ones((3, 15, 20)))
         self.assertEqual(network.status()["first"]["non_finite"], 36)
 
+    def test_tf32(self):
+        """Within 2^-16 of the terms' absolute sums, for spikes and other numbers; gradients within 1e-4 of the largest one, as the
+        surrogate makes more of a membrane's error. On CUDA it is another product, on the CPU the same."""
+        rng = np.random.default_rng(5)
+        errors = rng.normal(size=(6, 40, 70))
+        for waves in ((rng.random((6, 40, 130)) < 0.1).astype(np.float32), rng.normal(0.05, 0.3, (6, 40, 130)).astype(np.float32)):
+            found = []
+            for dtype, tf32 in (("float64", False), ("float32", False), ("float32", True)):
+                layers = [
+                    SteppedInputLayer(130, 40),
+                    FastLIFLayer(None, 70, surrogate=FastSigmoid(2), weight_initializer=bats.initializers.fan_in_uniform(-3, 3), tf32=tf32),
+                    MembraneReadout(None, 3, tf32=tf32),
+                ]
+                network = bats.Network(layers, device=self.device, dtype=dtype, seed=4)
+                network.forward(waves, training=True)
+                hidden = layers[1]
+                size = np.abs(to_numpy(hidden.weights)) @ np.abs(waves).sum(axis=1).T
+                membrane, steps = to_numpy(hidden.membrane).copy(), to_numpy(hidden._now("step")).copy()
+                passed, events = self.array(errors.copy(), dtype), layers[0].events
+                hidden.backward(passed, events)
+                found.append((membrane, steps, to_numpy(hidden.gradient).copy()))
+            exact, plain, short = found
+            self.assertTrue(((0 < exact[1]) & (exact[1] < 40)).any())
+            np.testing.assert_array_equal(exact[1], short[1])
+            self.assertTrue((np.abs(short[0] - exact[0]).max(axis=1) <= 2.0**-16 * size.T).all())
+            self.assertLess(np.abs(short[2] - exact[2]).max(), 1e-4 * np.abs(exact[2]).max())
+            self.assertEqual(np.array_equal(short[0], plain[0]), self.device == "cpu")
+
+    def test_memory(self):
+        """At most three arrays of currents beside inputs, weights and gradients, partial sums of the products included."""
+        for kind in (StandardLIFLayer, FastLIFLayer):
+            layer = kind(None, 200)
+            bats.Network([SteppedInputLayer(1000, 128), layer], device=self.device, seed=0)
+            layer.allocate(128)
+            held = [*vars(layer._space).values(), layer._product_scratch, layer._filter_scratch]
+            self.assertLess(sum(array.nbytes for array in held if array is not None), 3 * layer._space.membrane.nbytes)
+
     def test_store_and_restore(self):
         folder, network, other = self.folder(), self.network(seed=1), self.network(seed=2)
         for layer in network.layers[1:]:

@@ -59,7 +59,7 @@ class Checks:
                         for name in ("membrane", "spikes", "errors", "currents"):
                             array = getattr(layer._space, name)
                             if array is not None:
-                                array.fill(np.nan)
+                                array.fill(255 if name == "spikes" else np.nan)
                     found_loss, found, found_input_errors = network_gradients(network, waves, labels)
                     for place, layer in enumerate(network.layers[1:]):
                         np.testing.assert_allclose(to_numpy(layer.membrane), membranes[place], rtol=0, atol=1e-12)

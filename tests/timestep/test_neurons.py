@@ -44,8 +44,8 @@ def plain_backward(errors, membrane, first=None):
 class Checks:
     shape = (3, 100, 70)
 
-    def outputs(self, dtype, shape):
-        return self.poisoned(shape, dtype), self.poisoned((shape[0], shape[2]), np.int32), self.status5(shape[0])
+    def outputs(self, shape):
+        return self.poisoned(shape, np.uint8), self.poisoned((shape[0], shape[2]), np.int32), self.status5(shape[0])
 
     def status5(self, batch):
         return self.xp.zeros((batch, 5), dtype=np.int64 if self.device == "cpu" else np.uint64)
@@ -65,7 +65,7 @@ class Checks:
             naive, naive_spikes = plain_forward(current, resets)
             np.testing.assert_array_equal(exact_spikes, naive_spikes)
             self.assertGreater(exact_spikes.sum(), 1000)
-            membrane, (spikes, counts, status) = self.array(current.copy()), self.outputs(np.float32, self.shape)
+            membrane, (spikes, counts, status) = self.array(current.copy()), self.outputs(self.shape)
             ops.lif_steps(membrane, None, self.neuron(np.float32, resets), None, spikes, counts, status)
             self.check_error(membrane, naive, exact)
             np.testing.assert_array_equal(to_numpy(spikes), exact_spikes)
@@ -92,7 +92,7 @@ class Checks:
             with self.subTest(shape=shape):
                 current = rng.normal(0.3, 0.5, shape)
                 expected, crossed = plain_forward(current, False)
-                membrane, (spikes, counts, status) = self.array(current.copy()), self.outputs(np.float64, shape)
+                membrane, (spikes, counts, status) = self.array(current.copy()), self.outputs(shape)
                 first = self.poisoned((shape[0], shape[2]), np.int32)
                 ops.single_spike_steps(membrane, None, self.neuron(np.float64), None, spikes, first, counts, status)
                 np.testing.assert_allclose(to_numpy(membrane), expected, rtol=0, atol=1e-12)
@@ -109,7 +109,7 @@ class Checks:
 
     def test_learned_filter(self):
         rng = np.random.default_rng(3)
-        for shape in ((1, 1, 1), (2, 31, 33), (1, 32, 32), (2, 65, 5)):
+        for shape in ((1, 1, 1), (2, 31, 33), (1, 32, 32), (2, 65, 5), (3, 100, 40), (1, 7, 2)):
             with self.subTest(shape=shape):
                 n_steps = shape[1]
                 current, errors, response = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=n_steps)
@@ -128,10 +128,11 @@ class Checks:
                 np.testing.assert_allclose(to_numpy(gradient), expected, rtol=0, atol=1e-11)
 
     def test_wrong_arguments(self):
-        membrane, (spikes, counts, status) = self.array(np.zeros((2, 3, 4))), self.outputs(np.float64, (2, 3, 4))
+        membrane, (spikes, counts, status) = self.array(np.zeros((2, 3, 4))), self.outputs((2, 3, 4))
         neuron = self.neuron(np.float64)
         for error, change, message in (
             (ValueError, {"spikes": spikes[:1]}, r"spikes: expected shape \(2, 3, 4\), received \(1, 3, 4\)"),
+            (TypeError, {"spikes": membrane.copy()}, "spikes: expected dtype uint8, received float64"),
             (TypeError, {"counts": counts.astype(np.int64)}, "counts: expected dtype int32, received int64"),
             (ValueError, {"membrane": membrane[:, :, ::2]}, "membrane: expected a C-contiguous array"),
             (ValueError, {"membrane": self.array(np.zeros((2, 0, 4)))}, r"at least one time step, received shape \(2, 0, 4\)"),

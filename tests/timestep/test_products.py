@@ -19,9 +19,9 @@ def naive(a, b):
 
 
 class Checks:
-    def run_product(self, a, b, layout, dtype, previous=None, parts=False, **options):
+    def run_product(self, a, b, layout, dtype, previous=None, parts=False, in_bytes=False, **options):
         left, right = (array.T if turned else array for array, turned in zip((a, b), layout, strict=True))
-        left, right = self.array(left, dtype), self.array(right, dtype)
+        left, right = self.array(left, np.uint8 if in_bytes else dtype), self.array(right, dtype)
         out = self.poisoned((a.shape[0], b.shape[1]), dtype) if previous is None else self.array(previous, dtype)
         scratch = ops.product_scratch(self.xp, *out.shape, a.shape[1], dtype) if parts else None
         if scratch is not None:
@@ -35,15 +35,15 @@ class Checks:
             small, wide = rng.integers(0, 4, (m, k)).astype(float), rng.normal(size=(m, k)).astype(np.float32).astype(float)
             b = rng.normal(size=(k, n)).astype(np.float32).astype(float)
             for layout in LAYOUTS:
-                for a, exact in ((small, True), (wide, False)):
-                    with self.subTest(sizes=(m, n, k), layout=layout, exact=exact):
+                for a, kind in ((small, {"exact_a": True}), (small, {"in_bytes": True}), (wide, {})):
+                    with self.subTest(sizes=(m, n, k), layout=layout, **kind):
                         expected, bound = a @ b, np.abs(a) @ np.abs(b) + 1e-30
-                        found = self.run_product(a, b, layout, np.float64, exact_a=exact, parts=True)
+                        found = self.run_product(a, b, layout, np.float64, parts=True, **kind)
                         self.assertLess((np.abs(found - expected) / bound).max(), 1e-14)
-                        found = self.run_product(a, b, layout, np.float32, exact_a=exact, parts=True)
+                        found = self.run_product(a, b, layout, np.float32, parts=True, **kind)
                         self.assertLess((np.abs(found - expected) / bound).max(), 1e-6)
                         previous = rng.normal(size=(m, n)).astype(np.float32)
-                        found = self.run_product(a, b, layout, np.float32, previous.copy(), add=True, scale=0.5, exact_a=exact)
+                        found = self.run_product(a, b, layout, np.float32, previous.copy(), add=True, scale=0.5, **kind)
                         self.assertLess((np.abs(found - previous - 0.5 * expected) / (bound + np.abs(previous))).max(), 1e-6)
 
     def test_float32_is_no_worse_than_the_naive_sum(self):
@@ -54,10 +54,10 @@ class Checks:
             counts = (rng.random((m, k)) < 0.2).astype(np.float32)
             wide = rng.normal(size=(m, k)).astype(np.float32)
             for layout in LAYOUTS:
-                for a, exact in ((counts, True), (wide, False)):
-                    with self.subTest(sizes=(m, n, k), layout=layout, exact=exact):
+                for a, kind in ((counts, {"exact_a": True}), (counts, {"in_bytes": True}), (wide, {})):
+                    with self.subTest(sizes=(m, n, k), layout=layout, **kind):
                         expected = a.astype(float) @ b.astype(float)
-                        error = self.run_product(a, b, layout, np.float32, exact_a=exact, parts=True) - expected
+                        error = self.run_product(a, b, layout, np.float32, parts=True, **kind) - expected
                         usual = naive(a, b) - expected
                         self.assertLessEqual(np.abs(error).max(), 2 * np.abs(usual).max())
                         self.assertLessEqual(np.sqrt(np.mean(error**2)), 2 * np.sqrt(np.mean(usual**2)))
@@ -69,6 +69,14 @@ class Checks:
         for layout in LAYOUTS:
             np.testing.assert_array_equal(self.run_product(np.eye(50), b, layout, np.float32, exact_a=True), b)
             np.testing.assert_array_equal(self.run_product(np.eye(50), b, layout, np.float32), b)
+            np.testing.assert_array_equal(self.run_product(np.eye(50), b, layout, np.float32, in_bytes=True), b)
+
+    def test_largest_bytes(self):
+        """255 is one bfloat16 number too: sums of integers that float32 holds are exact."""
+        a, b = np.full((130, 40), 255.0), np.arange(40 * 30.0).reshape(40, 30)
+        for layout in LAYOUTS:
+            for dtype in (np.float32, np.float64):
+                np.testing.assert_array_equal(self.run_product(a, b, layout, dtype, in_bytes=True), a @ b)
 
     def test_tf32(self):
         """16 bits of each number, and on the CPU and in float64 all of them."""
@@ -76,10 +84,10 @@ class Checks:
         a, b = rng.normal(size=(70, 90)), rng.normal(size=(90, 50))
         counts = rng.integers(0, 3, (70, 90)).astype(float)
         for layout in LAYOUTS:
-            for left, exact in ((a, False), (counts, True)):
+            for left, kind in ((a, {}), (counts, {"exact_a": True}), (counts, {"in_bytes": True})):
                 bound = np.abs(left) @ np.abs(b)
                 for dtype, limit in ((np.float32, 2.0**-14), (np.float64, 1e-14)):
-                    error = np.abs(self.run_product(left, b, layout, dtype, exact_a=exact, tf32=True) - left @ b)
+                    error = np.abs(self.run_product(left, b, layout, dtype, tf32=True, **kind) - left @ b)
                     self.assertLess((error / bound).max(), limit)
 
     def test_same_bits(self):
