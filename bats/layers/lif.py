@@ -90,8 +90,8 @@ class LIFLayer(WeightedLayer):
 
         Views of the layer's workspace: the next forward pass overwrites them.
         """
-        if self._space is None:
-            raise RuntimeError(f"layer {self.name!r}: no spike trains yet, run network.forward first")
+        if self._space is None or self._batch is None:
+            raise RuntimeError(f"layer {self.name!r}: no spike trains, run network.forward first (a fused step leaves none)")
         space = self._at(self._batch)
         return space.times.transpose(0, 2, 1), space.counts
 
@@ -164,7 +164,7 @@ class LIFLayer(WeightedLayer):
         return SimpleNamespace(**lists, **cut)
 
     def use(self, batch):
-        """Says how many samples the next passes have."""
+        """Says how many samples the next passes have; None: what the layer holds is not of the last pass."""
         self._batch = batch
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -289,7 +289,9 @@ class LIFLayer(WeightedLayer):
         return space + ([] if self._tally is None else [self._tally])
 
     def load_counters(self, totals):
-        """The inverse of counters(). Nothing to do before the first forward pass."""
+        """The inverse of counters()."""
+        if np.any(totals) and not self._counter_arrays():
+            self.tally()  # a fused step has no workspace, and a resumed run its counters before its first step
         for place, (status, bounded) in enumerate(self._counter_arrays()):
             status.fill(0)
             bounded.fill(0)
