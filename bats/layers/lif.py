@@ -91,7 +91,7 @@ class LIFLayer(WeightedLayer):
         Views of the layer's workspace: the next forward pass overwrites them.
         """
         if self._space is None or self._batch is None:
-            raise RuntimeError(f"layer {self.name!r}: no spike trains, run network.forward first (a fused step leaves none)")
+            raise RuntimeError(f"layer {self.name!r}: no spike trains yet, run network.forward first (a fused step leaves none)")
         space = self._at(self._batch)
         return space.times.transpose(0, 2, 1), space.counts
 
