@@ -1,0 +1,36 @@
+"""What evaluating a test set costs, and where: the upload of the order, launches from the host, the device, reading the metrics."""
+
+import statistics
+import time
+
+import numpy as np
+
+REPEATS, WARM_UP = 7, 3  # compiled, captured, replayed
+
+
+def measure(step, clock):
+    """step: for evaluation -> {inference_ms: all samples, as a user waits for it; inference_device_ms: between device events around
+    the launches (CUDA); start_ms, enqueue_ms, metrics_ms: host time of Step.start, of all evaluate_next, of metrics(), which waits for
+    the device}. Medians."""
+    rows = []
+    for _ in range(WARM_UP + REPEATS):
+        step.reset_metrics()
+        clock.synchronize()
+        begin, end = (clock.xp.cuda.Event(), clock.xp.cuda.Event()) if clock.cuda else (None, None)
+        times = [time.perf_counter()]
+        step.start(np.arange(len(step.source)))
+        times.append(time.perf_counter())
+        if clock.cuda:
+            begin.record()
+        while step.evaluate_next():
+            pass
+        if clock.cuda:
+            end.record()
+        times.append(time.perf_counter())
+        step.metrics()
+        times.append(time.perf_counter())
+        device = clock.xp.cuda.get_elapsed_time(begin, end) if clock.cuda else None
+        rows.append((1e3 * (times[3] - times[0]), *(1e3 * (b - a) for a, b in zip(times, times[1:], strict=False)), device))
+    names = ("inference_ms", "start_ms", "enqueue_ms", "metrics_ms", "inference_device_ms")
+    columns = zip(names, zip(*rows[WARM_UP:], strict=True), strict=True)
+    return {name: None if column[0] is None else statistics.median(column) for name, column in columns}
