@@ -1,5 +1,6 @@
 """What evaluating a test set costs, and where: the upload of the order, launches from the host, the device, reading the metrics."""
 
+import itertools
 import statistics
 import time
 
@@ -13,7 +14,8 @@ def measure(step, clock):
     the launches (CUDA); start_ms, enqueue_ms, metrics_ms: host time of Step.start, of all evaluate_next, of metrics(), which waits for
     the device}. Medians."""
     rows = []
-    for _ in range(WARM_UP + REPEATS):
+    warm_up, repeats = (WARM_UP, REPEATS) if clock.cuda else (1, 2)
+    for _ in range(warm_up + repeats):
         step.reset_metrics()
         clock.synchronize()
         begin, end = (clock.xp.cuda.Event(), clock.xp.cuda.Event()) if clock.cuda else (None, None)
@@ -30,7 +32,7 @@ def measure(step, clock):
         step.metrics()
         times.append(time.perf_counter())
         device = clock.xp.cuda.get_elapsed_time(begin, end) if clock.cuda else None
-        rows.append((1e3 * (times[3] - times[0]), *(1e3 * (b - a) for a, b in zip(times, times[1:], strict=False)), device))
+        rows.append((1e3 * (times[3] - times[0]), *(1e3 * (b - a) for a, b in itertools.pairwise(times)), device))
     names = ("inference_ms", "start_ms", "enqueue_ms", "metrics_ms", "inference_device_ms")
-    columns = zip(names, zip(*rows[WARM_UP:], strict=True), strict=True)
+    columns = zip(names, zip(*rows[warm_up:], strict=True), strict=True)
     return {name: None if column[0] is None else statistics.median(column) for name, column in columns}

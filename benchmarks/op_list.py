@@ -1,8 +1,7 @@
-"""Every operation of a plain training step of a network with one hidden layer: how to launch it again and again, the bytes that it must
-move at least once, and the arithmetic that it must do.
+"""Every operation of a plain training step with one hidden layer: how to launch it, bytes and arithmetic that it must do.
 
-Bytes: each array that an operation needs, counted once, useful entries only (n_events, n_spikes, not the room for them). Operations:
-scalar instructions per lane, OPERATIONS below; a floor, not what the kernels execute.
+Bytes: each array that an operation needs, counted once, useful entries only (events and spikes, not the room for them).
+Operations: scalar instructions per lane, OPERATIONS below; a floor, not what the kernels execute.
 """
 
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def make(work, launches):
     first, second = hidden._at(batch), output._at(batch)
     events, t_max, out_events = place.events.first(batch), step.max_simulation, first.events
     labels, indices = place.labels[:batch], place.indices[:batch]
-    order, cursor = xp.zeros(batch * (launches + 2), dtype=np.int32), xp.zeros(1, dtype=np.int64)
+    order, cursor = xp.tile(indices, launches + 2), xp.zeros(1, dtype=np.int64)  # the same batch again and again
     loss, errors, predictions = step._loss[:batch], step._errors[:batch], step._predictions[:batch]
     hidden_errors = first.errors.copy()
     hidden_errors[...] = 1e-3  # gains replace errors in the layer's own room: those would not be the same twice
@@ -74,9 +73,7 @@ def make(work, launches):
     trains = batch * n.n_hidden * 4, batch * n.n_out * 4  # counts
 
     def gains(layer, space, given):
-        return lambda: ops.recurrent_errors(
-            given, space.crossings, space.slopes, space.counts, layer.neuron, space.errors, space.bounded
-        )
+        return lambda: ops.recurrent_errors(given, space.crossings, space.slopes, space.counts, layer.neuron, space.errors, space.bounded)
 
     def gradient(layer, space, incoming, its_factors, its_later):
         return lambda: ops.weight_gradient(
@@ -96,34 +93,83 @@ def make(work, launches):
     return [
         Op("next batch", lambda: ops.next_batch(order, cursor, step.source.labels, indices, labels, network.dtype), batch * 16, 0),
         Op(
-            "encode", lambda: ops.encode_latency(step.source.images, indices, step.source.latencies, events, scratch),
-            batch * n.n_pre + n.events * event, 4 * batch * n.n_pre,
+            "encode",
+            lambda: ops.encode_latency(step.source.images, indices, step.source.latencies, events, scratch),
+            batch * n.n_pre + n.events * event,
+            4 * batch * n.n_pre,
         ),
-        Op("spike times, hidden", lambda: hidden._simulate(events, t_max, first),
-           n.events * event + weights * size + n.spikes * spike + trains[0], 9 * n.events * n.n_hidden),
-        Op("sort, hidden", lambda: ops.sort_events(first.times, first.counts, first.events, first.sort),
-           n.spikes * (size + event + 4) + trains[0], 24 * n.spikes),
-        Op("spike times, output", lambda: output._simulate(out_events, t_max, second),
-           n.spikes * event + out_weights * size + n.out_spikes * spike + trains[1], 9 * n.spikes * n.n_out),
-        Op("sort, output", lambda: ops.sort_events(second.times, second.counts, second.events, second.sort),
-           n.out_spikes * (size + event + 4) + trains[1], 24 * n.out_spikes),
-        Op("loss", lambda: step.loss.launch(second.times, second.counts, labels, loss, errors), n.out_spikes * size + trains[1] + 8 * batch,
-           4 * n.out_spikes),
-        Op("prediction", lambda: ops.predict(step.loss.rule, second.times, second.counts, predictions), trains[1] + 4 * batch, 2 * batch * n.n_out),
+        Op(
+            "spike times, hidden",
+            lambda: hidden._simulate(events, t_max, first),
+            n.events * event + weights * size + n.spikes * spike + trains[0],
+            9 * n.events * n.n_hidden,
+        ),
+        Op(
+            "sort, hidden",
+            lambda: ops.sort_events(first.times, first.counts, first.events, first.sort),
+            n.spikes * (size + event + 4) + trains[0],
+            24 * n.spikes,
+        ),
+        Op(
+            "spike times, output",
+            lambda: output._simulate(out_events, t_max, second),
+            n.spikes * event + out_weights * size + n.out_spikes * spike + trains[1],
+            9 * n.spikes * n.n_out,
+        ),
+        Op(
+            "sort, output",
+            lambda: ops.sort_events(second.times, second.counts, second.events, second.sort),
+            n.out_spikes * (size + event + 4) + trains[1],
+            24 * n.out_spikes,
+        ),
+        Op(
+            "loss",
+            lambda: step.loss.launch(second.times, second.counts, labels, loss, errors),
+            n.out_spikes * size + trains[1] + 8 * batch,
+            4 * n.out_spikes,
+        ),
+        Op(
+            "prediction",
+            lambda: ops.predict(step.loss.rule, second.times, second.counts, predictions),
+            trains[1] + 4 * batch,
+            2 * batch * n.n_out,
+        ),
         Op("metrics", lambda: ops.accumulate_metrics(loss, predictions, second.counts, labels, step._totals), 16 * batch, 4 * batch),
         Op("recurrent errors, output", gains(output, second, errors), 4 * n.out_spikes * size + trains[1], 10 * n.out_spikes),
-        Op("event factors, hidden to output", lambda: ops.event_factors(out_events, output.neuron, out_factors), 2 * n.spikes * size, 8 * n.spikes),
-        *([] if later is None else [Op("later sums, output", lambda: output._later_sums(second), 6 * n.out_spikes * size, 10 * n.out_spikes)]),
-        Op("presynaptic errors", presynaptic, n.spikes * (event + 2 * size) + out_weights * size + n.out_spikes * event, 1.5 * n.spike_pairs),
-        Op("weight gradient, output", gradient(output, second, out_events, out_factors, later),
-           n.spikes * (event + size) + n.out_spikes * (event + size) + out_weights * size, 3 * n.spike_active),
+        Op(
+            "event factors, hidden to output",
+            lambda: ops.event_factors(out_events, output.neuron, out_factors),
+            2 * n.spikes * size,
+            8 * n.spikes,
+        ),
+        *(
+            []
+            if later is None
+            else [Op("later sums, output", lambda: output._later_sums(second), 6 * n.out_spikes * size, 10 * n.out_spikes)]
+        ),
+        Op(
+            "presynaptic errors",
+            presynaptic,
+            n.spikes * (event + 2 * size) + out_weights * size + n.out_spikes * event,
+            1.5 * n.spike_pairs,
+        ),
+        Op(
+            "weight gradient, output",
+            gradient(output, second, out_events, out_factors, later),
+            n.spikes * (event + size) + n.out_spikes * (event + size) + out_weights * size,
+            3 * n.spike_active,
+        ),
         Op("recurrent errors, hidden", gains(hidden, first, hidden_errors), 4 * n.spikes * size + trains[0], 10 * n.spikes),
         Op("event factors, input", lambda: ops.event_factors(events, hidden.neuron, factors), 2 * n.events * size, 8 * n.events),
-        Op("weight gradient, hidden", gradient(hidden, first, events, factors, None),
-           n.events * (event + size) + n.spikes * (event + size) + weights * size, 3 * n.event_active),
+        Op(
+            "weight gradient, hidden",
+            gradient(hidden, first, events, factors, None),
+            n.events * (event + size) + n.spikes * (event + size) + weights * size,
+            3 * n.event_active,
+        ),
         Op("optimizer, output", update(output), 7 * out_weights * size, 14 * out_weights),
         Op("optimizer, hidden", update(hidden), 7 * weights * size, 14 * weights),
-    ]  # fmt: skip
+    ]
 
 
 def fused_floors(work):

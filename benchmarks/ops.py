@@ -1,9 +1,9 @@
 """Every operation of a training step at the sizes of the MNIST count job: time, bytes, and how near it is to what the machine allows.
 
-Method: the network is trained for --warm-up steps, then one batch is taken and each operation of the plain step is launched on it alone: on
-CUDA 20 times in a graph, between device events, on the CPU by the wall clock; the median. Bytes and operations are what it cannot do without
-(op_list.py), floor_us the larger of bytes / bandwidth and operations / issue rate; both rates are assumptions and stand in the record. Rows
-of the fused kernels come from fused_kernels.py, in the same call.
+Method: the network is trained for --warm-up steps, then one batch is taken and each operation of the plain step is launched on
+it alone: on CUDA 20 times in a graph, between device events, on the CPU by the wall clock; the median. Bytes and operations are
+what it cannot do without (op_list.py), floor_us the larger of bytes / bandwidth and operations / issue rate; both rates are
+assumptions and stand in the record. Rows of the fused kernels come from fused_kernels.py, in the same call.
 
     python benchmarks/ops.py --device cuda --out results/ops_cuda.json --plot results/figures/ops.png
 """
@@ -41,7 +41,8 @@ def row(name, kind, batch, us, n_bytes, n_operations, rate):
     memory, arithmetic = 1e6 * n_bytes / rate["bytes_per_second"], 1e6 * n_operations / rate["operations_per_second"]
     floor = max(memory, arithmetic)
     return {
-        "op": name, "step": kind, "batch": batch, "us": us, "bytes": n_bytes, "gb_per_second": n_bytes / us / 1e3, "operations": n_operations,
+        "op": name, "step": kind, "batch": batch, "us": us, "bytes": n_bytes,
+        "gb_per_second": n_bytes / us / 1e3, "operations": n_operations,
         "floor_us": floor, "bound": "memory" if memory >= arithmetic else "arithmetic", "share_of_floor": floor / us,
     }  # fmt: skip
 
@@ -52,6 +53,7 @@ def measure(job, batch, device, data, warm_up, rate, repeats=15):
     work = Work(job, batch, device, "float32", data, False, clock)
     work.train_steps(warm_up)
     work.optimizer.learning_rate = 0
+    work.train_steps(1)  # what the operations find is of the weights as they are
     launches = (repeats + 6) * COPIES + 2
     rows = []
     for op in op_list.make(work, launches):

@@ -1,7 +1,7 @@
 """The network of the MNIST count job in three libraries of surrogate gradients over time steps (PyTorch).
 
-784-800-10 without biases, T = 200 steps of 1 ms, soft reset, a membrane time constant of 20 ms, each written as its library's own
-examples are; the loss is the cross-entropy of the output spike counts. A pixel p > 0 spikes once, at 0.1 s (1 - p / 255).
+784-800-10 without biases, T = 200 steps of 1 ms, soft reset, a membrane time constant of 20 ms, each written as its library's
+own examples are; the loss is the cross-entropy of the output spike counts. A pixel p > 0 spikes once, at 0.1 s (1 - p / 255).
 """
 
 import math

@@ -1,10 +1,11 @@
 """bats beside the libraries that a user would pick instead: the same network, task, batch and optimizer, in one run.
 
-784-800-10 on MNIST, batch 50, Adam. bats: the count job of experiments/mnist, fused and plain. The peers (SpikingJelly, snnTorch,
-Norse; peer_models.py) train the same sizes with surrogate gradients through 200 time steps of 1 ms. Milliseconds are medians over --steps
-steps, from images that lie on the device to the update, between device events (CPU: wall clock); where steps are slow, over as many
-as --seconds allow. Accuracy is that of the test set after one epoch, if an epoch takes less than --epoch-seconds. Memory is what the step needs
-at its highest beside the data. A library that is not installed, or does not run, is skipped with the reason.
+784-800-10 on MNIST, batch 50, Adam. bats: the count job of experiments/mnist, fused and plain. The peers (SpikingJelly,
+snnTorch, Norse; peer_models.py) train the same sizes with surrogate gradients through 200 time steps of 1 ms. Milliseconds are
+medians over --steps steps, from images that lie on the device to the update, between device events (CPU: wall clock); where
+steps are slow, over as many as --seconds allow. Accuracy is that of the test set after one epoch, if an epoch takes less than
+--epoch-seconds. Memory is what the step needs at its highest beside the data. A library that is not installed, or does not run,
+is skipped with the reason.
 
     python benchmarks/peers.py --device cuda --out results/peers_cuda.json
 """
@@ -29,7 +30,8 @@ LEARNING_RATE = 1e-3  # of the peers: the default of their examples; that of the
 def row(name, version, times, memory, batch, n_images, accuracy, seconds, why=None):
     median = statistics.median(times)
     return {
-        "name": name, "version": version, "batch": batch, "steps": len(times), "ms_per_step": median, "samples_per_second": 1e3 * batch / median,
+        "name": name, "version": version, "batch": batch, "steps": len(times), "ms_per_step": median,
+        "samples_per_second": 1e3 * batch / median,
         "epoch_seconds": seconds if seconds is not None else 1e-3 * median * n_images / batch, "epoch_measured": seconds is not None,
         "memory_mb": memory, "accuracy_percent_after_1_epoch": accuracy, "accuracy_missing": why,
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """The figures of the speed benchmarks, each from its record: ops, training, scaling, peers, accuracy of the fused step.
 
-    python benchmarks/plots_speed.py             all records of results/ that are there, into results/figures/
+python benchmarks/plots_speed.py             all records of results/ that are there, into results/figures/
 """
 
 import json
@@ -9,13 +9,14 @@ import environment
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 RESULTS = environment.ROOT / "results"
 BLUE, ORANGE, GREY, GREEN, RED = "#1f5fa8", "#d1662b", "#6b6b6b", "#3a8f5c", "#a8323e"
 COLOURS = {"fused": BLUE, "plain": ORANGE}
 TITLES = {
-    "count": "MNIST, spike count", "ttfs": "MNIST, time to first spike", "conv": "MNIST, convolutional", "fashion": "Fashion-MNIST, two hidden layers",
+    "count": "MNIST, spike count", "ttfs": "MNIST, time to first spike", "conv": "MNIST, convolutional",
+    "fashion": "Fashion-MNIST, two hidden layers",
 }  # fmt: skip
 TARGETS = {"count": {50: 0.05, 256: 0.15, 1024: 0.55}, "ttfs": {50: 0.05, 256: 0.15, 1024: 0.55}, "conv": {20: 0.27}, "fashion": {5: 0.065}}
 PLAIN_NUMBERS = FuncFormatter(lambda value, _: f"{value:g}")
@@ -33,7 +34,7 @@ def finish(figure, path):
 
 
 def device_of(record):
-    return record["environment"].get("gpu", record["environment"]["cpu"])
+    return record["environment"].get("gpu") or record["environment"]["cpu"]
 
 
 def ops(record, path):
@@ -56,8 +57,7 @@ def ops(record, path):
         axis.grid(alpha=0.3, axis="x")
         axis.xaxis.set_major_formatter(PLAIN_NUMBERS)
     handles = [
-        axis.barh(0, 0, color=colour, alpha=alpha)
-        for colour, alpha in ((COLOURS["plain"], 0.55), (COLOURS["fused"], 0.55), ("#222222", 1))
+        axis.barh(0, 0, color=colour, alpha=alpha) for colour, alpha in ((COLOURS["plain"], 0.55), (COLOURS["fused"], 0.55), ("#222222", 1))
     ]
     figure.legend(handles, ["plain step", "fused step", "floor"], loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.suptitle(f"Operations of a training step, {device_of(record)}", fontsize=10)
@@ -74,7 +74,8 @@ def training(record, path):
         axis.set_visible(False)
     for axis, job in zip(axes, jobs, strict=False):
         for kind, colour in COLOURS.items():
-            rows = sorted((row["batch"], row["ms_per_step"]) for row in record["rows"] if row["job"] == job and row["fused"] == (kind == "fused"))
+            own = [row for row in record["rows"] if row["job"] == job and row["fused"] == (kind == "fused")]
+            rows = sorted((row["batch"], row["ms_per_step"]) for row in own)
             if rows:
                 axis.plot(*zip(*rows, strict=True), color=colour, marker="o", markersize=4, linewidth=1.3, label=f"{kind} step")
         if TARGETS[job] and record["device"] == "cuda":
@@ -117,6 +118,8 @@ def scaling(record, path):
         for axis, label in zip(axes[:, column], ("ms per step", "ns per spike", "MB beside the data"), strict=True):
             axis.set(xscale="log", yscale="log", xlabel=X_LABELS[part[0]["field"]], ylabel=label)
             axis.grid(alpha=0.3)
+            axis.yaxis.set_major_formatter(PLAIN_NUMBERS)
+            axis.yaxis.set_minor_formatter(PLAIN_NUMBERS if np.divide(*axis.get_ylim()[::-1]) < 10 else NullFormatter())
             axis.legend(fontsize=7.5)
         axes[0, column].set_title({"neurons": "Neurons", "batch": "Batch", "events": "Events"}[sweep])
     figure.suptitle(f"Scaling of a training step, synthetic spike trains, {device_of(record)}", fontsize=10)
@@ -135,7 +138,8 @@ def peers(record, path):
         said = "" if accuracy is None else f", {accuracy:.1f} % after 1 epoch"
         memory = "" if row["memory_mb"] is None else f", {row['memory_mb']:.0f} MB"
         axis.text(1.1 * row["ms_per_step"], place, f"{row['ms_per_step']:.3g} ms{memory}{said}", va="center", fontsize=8)
-    axis.set_yticks(range(len(rows)), [row["name"] if row["name"].startswith("bats") else f"{row['name']} {row['version']}" for row in rows])
+    names = [row["name"] if row["name"].startswith("bats") else f"{row['name']} {row['version']}" for row in rows]
+    axis.set_yticks(range(len(rows)), names)
     times = [row["ms_per_step"] for row in rows]
     axis.set(xscale="log", xlim=(min(times) / 3, max(times) * 60), xlabel="ms per step of training, batch 50")
     axis.xaxis.set_major_formatter(PLAIN_NUMBERS)

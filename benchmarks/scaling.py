@@ -1,10 +1,11 @@
 """Time and memory of a training step against hidden neurons, batch size, and events per sample, fused and plain.
 
-Synthetic spike trains (scaling_cases.py): 784 inputs, 140 events per sample, 800 hidden neurons, batch 64, thresholds of the MNIST count job;
-one of these grows at a time (the events at batch 16 with 128 hidden neurons), weights are scaled so that neurons go on firing as they do. Adam at
-learning rate 0, so that all steps do the same work. Time is the median of --steps steps between device events, of fewer where they are slow
-(--seconds per point); a spike is an input event or a spike of a layer. Memory is what the step holds beside the data (the fused step's list of their events
-counts as data). A point that needs more than --memory-gb, or runs out of memory or time, is left out with the reason.
+Synthetic spike trains (scaling_cases.py): 784 inputs, 140 events per sample, 800 hidden neurons, batch 64, thresholds of the
+MNIST count job; one of these grows at a time (the events at batch 16 with 128 hidden neurons), weights are scaled so that
+neurons go on firing as they do. Adam at learning rate 0, so that all steps do the same work. Time is the median of --steps
+steps between device events, of fewer where they are slow (--seconds per point); a spike is an input event or a spike of a
+layer. Memory is what the step holds beside the data (the fused step's list of their events counts as data). A point that needs
+more than --memory-gb, or runs out of memory or time, is left out with the reason.
 
     python benchmarks/scaling.py --device cuda --out results/scaling_cuda.json --plot results/figures/scaling.png
     python benchmarks/scaling.py --device cpu --quick
@@ -83,7 +84,7 @@ def _figures(case, kind, device, options):
 
 def slope(x, y):
     """Of log y over log x, by least squares; None for fewer than two points."""
-    return None if len(x) < 2 else float(np.polyfit(np.log(x), np.log(y), 1)[0])
+    return None if len(set(x)) < 2 else float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def summarise(rows):
@@ -115,7 +116,8 @@ def line(row):
     if "skipped" in row:
         return start + f"skipped: {row['skipped']}"
     memory = "-" if row["memory_mb"] is None else f"{row['memory_mb']:.1f} MB"
-    return start + f"{row['ms_per_step']:10.4f} ms  {row['spikes_per_sample']:10.0f} spikes per sample  {row['ns_per_spike']:8.3f} ns per spike  {memory}"
+    spikes = f"{row['spikes_per_sample']:10.0f} spikes per sample  {row['ns_per_spike']:8.3f} ns per spike"
+    return start + f"{row['ms_per_step']:10.4f} ms  {spikes}  {memory}"
 
 
 def main():
