@@ -94,7 +94,7 @@ def peer_row(kind, data, options, device):
         start = time.perf_counter()
         for _ in range(n_images // options.batch):
             loss = training.step()
-        float(loss)
+        float(loss.detach())
         seconds = time.perf_counter() - start
         accuracy = training.accuracy()
     return row(name, importlib.metadata.version(kind), times, memory, options.batch, n_images, accuracy, seconds, why)

@@ -33,6 +33,14 @@ def finish(figure, path):
     print(f"written: {path}")
 
 
+def plain_numbers(*axes):
+    """Tick labels of logarithmic axes without powers; between them only where an axis spans little."""
+    for axis in axes:
+        low, high = axis.get_view_interval()
+        axis.set_major_formatter(PLAIN_NUMBERS)
+        axis.set_minor_formatter(PLAIN_NUMBERS if high < 8 * low else NullFormatter())
+
+
 def device_of(record):
     return record["environment"].get("gpu") or record["environment"]["cpu"]
 
@@ -52,10 +60,10 @@ def ops(record, path):
             axis.text(1.08 * max(row["us"], row["floor_us"]), place, f"{row['us']:.3g} us, {share}", va="center", fontsize=7)
         axis.set_yticks(range(len(rows)), [row["op"].replace("_", " ") for row in rows], fontsize=8)
         times = [row["us"] for row in rows]
-        axis.set(xscale="log", xlabel="time (us); number: share of the floor", title=f"{TITLES[record['job']]}, batch {batch}")
+        axis.set(xscale="log", xlabel="time (us); number: the floor as a share of it", title=f"{TITLES[record['job']]}, batch {batch}")
         axis.set_xlim(min(times) / 20, max(times) * 12)
         axis.grid(alpha=0.3, axis="x")
-        axis.xaxis.set_major_formatter(PLAIN_NUMBERS)
+        plain_numbers(axis.xaxis)
     handles = [
         axis.barh(0, 0, color=colour, alpha=alpha) for colour, alpha in ((COLOURS["plain"], 0.55), (COLOURS["fused"], 0.55), ("#222222", 1))
     ]
@@ -82,8 +90,7 @@ def training(record, path):
             axis.plot(*zip(*TARGETS[job].items(), strict=True), "v", color=RED, markersize=7, markerfacecolor="none", label="target (H200)")
         axis.set(xscale="log", yscale="log", title=TITLES[job], xlabel="batch", ylabel="ms per step")
         axis.grid(alpha=0.3)
-        for each in (axis.xaxis, axis.yaxis):
-            each.set_major_formatter(PLAIN_NUMBERS)
+        plain_numbers(axis.xaxis, axis.yaxis)
         axis.legend(fontsize=8)
     figure.suptitle(f"A training step, {device_of(record)}", fontsize=10)
     finish(figure, path)
@@ -118,8 +125,7 @@ def scaling(record, path):
         for axis, label in zip(axes[:, column], ("ms per step", "ns per spike", "MB beside the data"), strict=True):
             axis.set(xscale="log", yscale="log", xlabel=X_LABELS[part[0]["field"]], ylabel=label)
             axis.grid(alpha=0.3)
-            axis.yaxis.set_major_formatter(PLAIN_NUMBERS)
-            axis.yaxis.set_minor_formatter(PLAIN_NUMBERS if np.divide(*axis.get_ylim()[::-1]) < 10 else NullFormatter())
+            plain_numbers(axis.yaxis)
             axis.legend(fontsize=7.5)
         axes[0, column].set_title({"neurons": "Neurons", "batch": "Batch", "events": "Events"}[sweep])
     figure.suptitle(f"Scaling of a training step, synthetic spike trains, {device_of(record)}", fontsize=10)
@@ -141,8 +147,8 @@ def peers(record, path):
     names = [row["name"] if row["name"].startswith("bats") else f"{row['name']} {row['version']}" for row in rows]
     axis.set_yticks(range(len(rows)), names)
     times = [row["ms_per_step"] for row in rows]
-    axis.set(xscale="log", xlim=(min(times) / 3, max(times) * 60), xlabel="ms per step of training, batch 50")
-    axis.xaxis.set_major_formatter(PLAIN_NUMBERS)
+    axis.set(xscale="log", xlim=(min(times) / 3, max(times) * 25), xlabel="ms per step of training, batch 50")
+    plain_numbers(axis.xaxis)
     axis.grid(alpha=0.3, axis="x")
     axis.set_title(f"784-800-10 on MNIST, {device_of(record)}", fontsize=10)
     if skipped:

@@ -134,8 +134,8 @@ def main():
         notes.append("Not fused: " + "; ".join(plain) + ".")
     for row in rows:
         if row["job"] == "count" and row["batch"] == 50 and row.get("inference_device_ms") is not None:
-            parts = ", ".join(f"{row[f'{name}_ms']:.2f} ms {what}" for name, what in (
-                ("start", "upload of the order"), ("enqueue", "launches"), ("metrics", "waiting for the metrics")))  # fmt: skip
+            names = (("start", "order"), ("enqueue", "launches"), ("wait", "waiting"), ("metrics", "reading the metrics"))
+            parts = ", ".join(f"{row[f'{name}_ms']:.2f} ms {what}" for name, what in names)
             notes.append(f"Inference: {row['inference_device_ms']:.2f} ms on the device; on the host {parts}.")
     record = environment.record(device=device, dtype="float32", steps=options.steps, table=lines_of(rows), notes=notes, rows=rows)
     print(markdown(record))

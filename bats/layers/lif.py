@@ -8,7 +8,7 @@ import numpy as np
 
 from bats import initializers, ops
 from bats.cpu.warm_up import warm_up_grid
-from bats.device import is_cupy
+from bats.device import to_numpy
 from bats.discretization import check_grid
 from bats.layers.base import WeightedLayer, positive
 from bats.ops.conv_geometry import convolve
@@ -272,9 +272,9 @@ class LIFLayer(WeightedLayer):
     def counters(self):
         """Totals since the last clear, int64 [5]: spikes, silent, overflowing, non-finite neurons, bounded spikes. Waits for the device."""
         totals = np.zeros(5, dtype=np.int64)
-        for status, bounded in self._counter_arrays():
-            found = self.xp.concatenate([status.sum(axis=0), bounded.sum(axis=0)[:1]])
-            totals += np.asarray(found.get() if is_cupy(found) else found, dtype=np.int64)
+        for status, bounded in self._counter_arrays():  # summed on the host: a copy takes less time than the launches of a sum
+            totals[:4] += to_numpy(status).sum(axis=0).astype(np.int64)
+            totals[4] += int(to_numpy(bounded)[:, 0].sum())
         return totals
 
     def tally(self):

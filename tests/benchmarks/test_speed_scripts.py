@@ -41,7 +41,7 @@ class SpeedScripts(unittest.TestCase):
         self.assertEqual([(row["job"], row["batch"], row["fused"]) for row in record["rows"]], [("count", 7, False), ("fashion", 7, False)])
         self.assertEqual([row["why"] for row in record["skipped"]], [SKIPPED, SKIPPED])
         for row in record["rows"]:
-            parts = sum(row[name] for name in ("start_ms", "enqueue_ms", "metrics_ms"))
+            parts = sum(row[name] for name in ("start_ms", "enqueue_ms", "wait_ms", "metrics_ms"))
             self.assertAlmostEqual(parts, row["inference_ms"], delta=0.3 * row["inference_ms"])
             self.assertEqual(row["inference_images"], 40)
             self.assertGreater(row["spikes_per_sample"]["output"], 0)

@@ -16,7 +16,7 @@ from tests.benchmarks.scripts import few_images, run_main, scripts
 
 def row(job, batch, ms, **more):
     common = {"epoch_seconds": 0.06, "memory_beside_images_mb": 150.0, "inference_ms": 4.0, "inference_device_ms": 2.5, "fused": True}
-    host = {"start_ms": 0.2, "enqueue_ms": 0.3, "metrics_ms": 3.0, "fused_reason": None}
+    host = {"start_ms": 0.2, "enqueue_ms": 0.3, "wait_ms": 3.0, "metrics_ms": 0.1, "fused_reason": None}
     return {"job": job, "batch": batch, "ms_per_step": ms, **common, **host, **more}
 
 
@@ -80,7 +80,7 @@ class Table(Case):
         text = (self.folder / "table.md").read_text(encoding="utf-8")
         for part in (
             "Fashion 784-400-400-10 is missing: no Fashion-MNIST here", "Not fused: MNIST conv, batch 20: it convolves.",
-            "CPU: a processor, 19.00 ms per step.", "Inference: 2.50 ms on the device; on the host 0.20 ms upload of the order",
+            "CPU: a processor, 19.00 ms per step.", "Inference: 2.50 ms on the device; on the host 0.20 ms order, 0.30 ms launches",
         ):  # fmt: skip
             self.assertIn(part, text)
         record = json.loads((self.folder / "table.json").read_text(encoding="utf-8"))
