@@ -81,6 +81,10 @@ class Norse(nn.Module):
         return waves.sum(dim=0)
 
 
+# What is compared by time only, and why.
+NO_ACCURACY = {
+    "norse": "its default surrogate did not learn with these settings (gradients of 1e8 in the first step); only its time is compared"
+}
 PEERS = {"spikingjelly": ("SpikingJelly", SpikingJelly), "snntorch": ("snnTorch", SnnTorch), "norse": ("Norse", Norse)}
 
 

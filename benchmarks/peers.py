@@ -58,7 +58,7 @@ def bats_row(fused, data, options, device):
 
 def peer_row(kind, data, options, device):
     import torch
-    from peer_models import PEERS, PeerTraining
+    from peer_models import NO_ACCURACY, PEERS, PeerTraining
 
     name = PEERS[kind][0]
     training = PeerTraining(kind, data, options.batch, device, LEARNING_RATE)
@@ -85,8 +85,10 @@ def peer_row(kind, data, options, device):
     memory = (torch.cuda.max_memory_allocated() - before) / 1e6 if cuda else None
     n_images = len(data.y_train)
     expected = 1e-3 * statistics.median(times) * n_images / options.batch
-    why = None
-    if expected > options.epoch_seconds:
+    why = NO_ACCURACY.get(kind)
+    if why is not None:
+        accuracy = seconds = None
+    elif expected > options.epoch_seconds:
         accuracy = seconds = None
         why = f"an epoch takes about {expected:.0f} s, the limit of this run is {options.epoch_seconds:g} s"
     else:
