@@ -1,5 +1,6 @@
 """Time and memory: device events and CuPy's pool on CUDA, a wall clock and the resident set on the CPU."""
 
+import itertools
 import statistics
 import time
 
@@ -26,6 +27,19 @@ class Clock:
         end.record()
         end.synchronize()
         return self.xp.cuda.get_elapsed_time(begin, end)
+
+    def in_a_row(self, call, n):
+        """Milliseconds of each of n calls that are enqueued one after another, as training does it: from the end of one to the end of the
+        next on the device (CUDA), which includes the host where it is slower. On the CPU as time()."""
+        if not self.cuda:
+            return [self.time(call) for _ in range(n)]
+        events = [self.xp.cuda.Event() for _ in range(n + 1)]
+        events[0].record()
+        for event in events[1:]:
+            call()
+            event.record()
+        events[-1].synchronize()
+        return [self.xp.cuda.get_elapsed_time(*pair) for pair in itertools.pairwise(events)]
 
     def memory(self):
         """Bytes held by CuPy's pool (CUDA), or resident in the process (CPU, Linux)."""

@@ -62,12 +62,21 @@ class Work:
             self.step.train_next()
 
     def timed_steps(self, n, clock):
-        """Milliseconds of each of n steps."""
+        """Milliseconds of each of n steps, each on its own on an idle device."""
         times = []
         for _ in range(n):
             self.advance()
             times.append(clock.time(self.step.train_next))
         return times
+
+    def steps_in_a_row(self, n, clock):
+        """Milliseconds of each of n steps that follow one another without a wait (Clock.in_a_row)."""
+
+        def one():
+            self.advance()
+            self.step.train_next()
+
+        return clock.in_a_row(one, n)
 
     def table_bytes(self):
         """Of the fused step's list of all events, the data in another form; 0 for a plain step."""

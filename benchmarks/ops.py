@@ -61,7 +61,7 @@ def measure(job, batch, device, data, warm_up, rate, repeats=15):
         rows.append(row(op.name, "plain", batch, us, op.n_bytes, op.n_operations, rate))
         print(line(rows[-1]), flush=True)
     work.advance()
-    step_us = 1e3 * sorted(work.timed_steps(20, clock))[10]
+    step_us = 1e3 * sorted(work.steps_in_a_row(20, clock))[10]
     print(f"{'whole plain step':32s} {step_us:9.2f} us; its operations alone {sum(one['us'] for one in rows):.2f} us", flush=True)
     fused, why = fused_rows(job, batch, device, data, warm_up, op_list.fused_floors(work), rate)
     return rows + fused, {"batch": batch, "plain_step_us": step_us, "fused": why or "in the rows"}

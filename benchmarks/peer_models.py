@@ -82,9 +82,7 @@ class Norse(nn.Module):
 
 
 # What is compared by time only, and why.
-NO_ACCURACY = {
-    "norse": "its default surrogate did not learn with these settings (gradients of 1e8 in the first step); only its time is compared"
-}
+NO_ACCURACY = {"norse": "its default surrogate did not learn with these settings (gradients of 1e8 at once); its time only is compared"}
 PEERS = {"spikingjelly": ("SpikingJelly", SpikingJelly), "snntorch": ("snnTorch", SnnTorch), "norse": ("Norse", Norse)}
 
 

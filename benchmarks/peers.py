@@ -13,6 +13,7 @@ is skipped with the reason.
 import argparse
 import gc
 import importlib.metadata
+import itertools
 import statistics
 import time
 
@@ -52,8 +53,23 @@ def bats_row(fused, data, options, device):
     seconds = 1e-3 * Clock(device="cpu").time(lambda: epoch(fresh.step, 2))
     test = Step(fresh.network, fresh.loss, fresh.test, min(1000, len(fresh.test)), fresh.model.t_max, fused=fused)
     accuracy = 100 * evaluate_step(test, test.batch_size)["accuracy"]
-    times = fresh.timed_steps(options.steps, clock)
+    times = fresh.steps_in_a_row(options.steps, clock)
     return row(name, bats.__version__, times, memory, options.batch, len(work.train), accuracy, seconds)
+
+
+def in_a_row(call, n, cuda):
+    """Clock.in_a_row with the events of PyTorch: CuPy may be absent where a peer runs, and its streams are others."""
+    import torch
+
+    if not cuda:
+        return Clock(device="cpu").in_a_row(call, n)
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(n + 1)]
+    events[0].record()
+    for event in events[1:]:
+        call()
+        event.record()
+    torch.cuda.synchronize()
+    return [begin.elapsed_time(end) for begin, end in itertools.pairwise(events)]
 
 
 def peer_row(kind, data, options, device):
@@ -67,21 +83,8 @@ def peer_row(kind, data, options, device):
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
 
-    def timed():
-        if not cuda:
-            start = time.perf_counter()
-            training.step()
-            return 1e3 * (time.perf_counter() - start)
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        training.step()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end)
-
-    for _ in range(options.warm_up):
-        slow = timed()
-    times = [timed() for _ in range(max(3, min(options.steps, int(1e3 * options.seconds / slow))))]
+    slow = max(in_a_row(training.step, options.warm_up, cuda)[-2:])
+    times = in_a_row(training.step, max(3, min(options.steps, int(1e3 * options.seconds / slow))), cuda)
     memory = (torch.cuda.max_memory_allocated() - before) / 1e6 if cuda else None
     n_images = len(data.y_train)
     expected = 1e-3 * statistics.median(times) * n_images / options.batch

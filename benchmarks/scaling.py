@@ -3,7 +3,7 @@
 Synthetic spike trains (scaling_cases.py): 784 inputs, 140 events per sample, 800 hidden neurons, batch 64, thresholds of the
 MNIST count job; one of these grows at a time (the events at batch 16 with 128 hidden neurons), weights are scaled so that
 neurons go on firing as they do. Adam at learning rate 0, so that all steps do the same work. Time is the median of --steps
-steps between device events, of fewer where they are slow (--seconds per point); a spike is an input event or a spike of a
+steps in a row (Clock.in_a_row), of fewer where they are slow (--seconds per point); a spike is an input event or a spike of a
 layer. Memory is what the step holds beside the data (the fused step's list of their events counts as data). A point that needs
 more than --memory-gb, or runs out of memory or time, is left out with the reason.
 
@@ -25,6 +25,7 @@ import bats
 from bats.step import Step
 
 KINDS = {"plain": False, "fused": "auto"}
+ROW, MOST_INDICES = 50, 2**20  # steps in a row; indices of their order
 CONSTANT_WITHIN = 1.5  # what issue 4 asks of the time per spike over batches of 64 to 16 384
 
 
@@ -59,24 +60,28 @@ def _figures(case, kind, device, options):
     if KINDS[kind] and not step.fused:
         return {"skipped": f"not fused: {step.fused_reason}"}
     order = np.arange(case.batch)
-
-    def one():
+    for _ in range(3):  # compiled, captured, replayed
         step.start(order)
-        return clock.time(step.train_next)
-
-    slow = max(one() for _ in range(3))  # compiled, captured, replayed
-    slow = one()
-    n = max(3, min(options.steps, int(1e3 * options.seconds / max(slow, 1e-6))))
+        slow = clock.time(step.train_next)
+    held = clock.memory()
+    wanted = max(4, min(options.steps, int(1e3 * options.seconds / max(slow, 1e-6))))
+    many = max(4, min(ROW, wanted + 1, MOST_INDICES // case.batch))  # steps in a row
+    order = np.tile(order, many)
+    for _ in range(2):  # a longer order is another array: captured anew
+        step.start(order)
+        clock.in_a_row(step.train_next, 2)
     step.reset_metrics()
-    times = [one() for _ in range(n)]
+    times = []
+    while len(times) < wanted:
+        step.start(order)
+        times += clock.in_a_row(step.train_next, many)[1:]  # the first waits for its launch
     layers = step.metrics()["layers"]
     ms, spikes = statistics.median(times), case.events + sum(layer["spikes_per_sample"] for layer in layers.values())
-    held = clock.memory()
     table = getattr(getattr(step, "_fused", None), "table", None)
     table_bytes = 0 if table is None else sum(getattr(array, "nbytes", 0) for array in vars(table).values())
     memory = None if before is None else (held - before - data_bytes - table_bytes) / 1e6
     return {
-        "steps": n, "ms_per_step": ms, "spikes_per_sample": spikes, "ns_per_spike": 1e6 * ms / (case.batch * spikes),
+        "steps": len(times), "ms_per_step": ms, "spikes_per_sample": spikes, "ns_per_spike": 1e6 * ms / (case.batch * spikes),
         "memory_mb": memory, "weights_mb": weights / 1e6, "spikes_mb": 12 * case.batch * spikes / 1e6, "data_mb": data_bytes / 1e6,
         "event_table_mb": table_bytes / 1e6, "overflow": sum(layer["overflow"] for layer in layers.values()),
     }  # fmt: skip

@@ -1,9 +1,11 @@
 """Time and memory of whole training steps: the jobs of experiments/mnist and the Fashion-MNIST network.
 
-Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work; then every step is
-timed on its own, with device events on CUDA and with a wall clock on the CPU, and the median is reported. An epoch is timed as
-a user sees it: 60 000 images, order and metrics included; so is inference, with its parts beside it (inference.py). Memory is
-what the run holds beside the images; event_table_mb of it is the fused step's list of their events.
+Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work. Then steps follow one
+another as in training, and a step lasts from the end of the one before to its own end, by device events on CUDA and by a wall
+clock on the CPU; the median is reported. ms_per_step_alone is that of single steps on an idle device, each waited for: it includes
+the launch of the graph, which otherwise overlaps with the step before (records before 2026-11-26 hold this one as ms_per_step). An
+epoch is timed as a user sees it: 60 000 images, order and metrics included; so is inference, with its parts beside it
+(inference.py). Memory is what the run holds beside the images; event_table_mb of it is the fused step's list of their events.
 
     python benchmarks/training.py --device cuda --fused both --jobs count ttfs conv fashion --out results/training_cuda.json
     python benchmarks/training.py --device cuda --jobs fashion --data fashion_mnist.npz --batches 5
@@ -37,11 +39,12 @@ def measure(job, batch, device, dtype, data, warm_up, steps, fused, inference_ba
         raise NotFusedError(work.step.fused_reason)
     work.train_steps(warm_up)
     work.step.metrics()
-    times = work.timed_steps(steps, clock)
+    times, alone = work.steps_in_a_row(steps, clock), work.timed_steps(steps, clock)
     metrics, held = work.step.metrics(), work.images_held
     row = {
         "job": job, "batch": batch, "steps": steps, "fused": work.step.fused, "fused_reason": work.step.fused_reason,
         "ms_per_step": statistics.median(times), "ms_per_step_p90": statistics.quantiles(times, n=10)[-1],
+        "ms_per_step_alone": statistics.median(alone),
         "samples_per_second": 1e3 * batch / statistics.median(times),
         "memory_beside_images_mb": None if held is None else (clock.memory() - held) / 1e6,
         "event_table_mb": work.table_bytes() / 1e6,
@@ -65,7 +68,8 @@ def line(row):
     memory = "-" if row["memory_beside_images_mb"] is None else f"{row['memory_beside_images_mb']:.0f} MB"
     device = "" if row["inference_device_ms"] is None else f" ({row['inference_device_ms']:.1f} on the device)"
     return (
-        f"{row['job']:7s} batch {row['batch']:5d} {'fused' if row['fused'] else 'plain'}  {row['ms_per_step']:8.4f} ms per step  "
+        f"{row['job']:7s} batch {row['batch']:5d} {'fused' if row['fused'] else 'plain'}  {row['ms_per_step']:8.4f} ms per step, "
+        f"alone {row['ms_per_step_alone']:.4f}  "
         f"{row['samples_per_second']:10.0f} samples/s  epoch {row['epoch_seconds']:6.3f} s  "
         f"inference {row['inference_ms']:7.2f} ms{device}  {memory}"
     )
