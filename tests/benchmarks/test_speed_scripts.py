@@ -52,6 +52,20 @@ class SpeedScripts(unittest.TestCase):
         with mock.patch.object(module, "load_data", side_effect=FileNotFoundError("no images\nmore")):
             self.assertIn("count   skipped: no images", run_main(module, "--device", "cpu", "--jobs", "count"))
 
+    def test_work_goes_through_whole_batches_in_one_order(self):
+        """50 images in batches of 16: three batches of the order, again and again; in a row or alone."""
+        jobs, clock = self.load("jobs"), self.load("clock").Clock(device="cpu")
+        work = jobs.Work("count", 16, "cpu", "float32", few_images(50), False, clock)
+        seen = []
+        for run in (work.steps_in_a_row, work.timed_steps):
+            for _ in range(2):
+                self.assertGreater(run(1, clock)[0], 0)
+                seen.append(work.step._place.indices[:16].tolist())
+        self.assertEqual(len({index for batch in seen[:3] for index in batch}), 48)
+        self.assertEqual(seen[3], seen[0])
+        self.assertEqual(len(work.steps_in_a_row(4, clock)), 4)
+        self.assertEqual(work.step.metrics()["samples"], 8 * 16)
+
     def test_operations_are_those_of_a_step(self):
         """Launched one after another they give what the step gave: events, spikes, predictions, gradient of the output weights."""
         jobs, op_list, clock = self.load("jobs"), self.load("op_list"), self.load("clock").Clock(device="cpu")
