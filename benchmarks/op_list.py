@@ -172,11 +172,15 @@ def make(work, launches):
     ]
 
 
-def fused_floors(work):
-    """{kernel: (bytes, operations)} of the three kernels of the fused step, from the counts of the plain step of the same batch."""
+def fused_floors(work, share=1.0):
+    """{kernel: (bytes, operations)} of the three kernels of the fused step, from the counts of the plain step of the same batch; share:
+    of its samples, if a launch takes only a part of them."""
     n, size = counts_of(work), np.dtype(work.network.dtype).itemsize
     weights, out_weights = n.n_pre * n.n_hidden, n.n_hidden * n.n_out
     event, spike = size + 4, 2 * size + 4
+    for name, count in vars(n).items():
+        if not name.startswith("n_"):
+            setattr(n, name, share * count)
     return {
         "hidden_forward": (n.events * event + weights * size + n.spikes * spike, 9 * n.events * n.n_hidden),
         "output_step": (

@@ -3,7 +3,8 @@
 Method: the network is trained for --warm-up steps, then one batch is taken and each operation of the plain step is launched on
 it alone: on CUDA 20 times in a graph, between device events, on the CPU by the wall clock; the median. Bytes and operations are
 what it cannot do without (op_list.py), floor_us the larger of bytes / bandwidth and operations / issue rate; both rates are
-assumptions and stand in the record. Rows of the fused kernels come from fused_kernels.py, in the same call.
+assumptions and stand in the record. Rows of the fused kernels come from
+fused_kernels.py, in the same call: of one launch, which takes at most samples_at_once samples.
 
     python benchmarks/ops.py --device cuda --out results/ops_cuda.json --plot results/figures/ops.png
 """
@@ -63,7 +64,7 @@ def measure(job, batch, device, data, warm_up, rate, repeats=15):
     work.advance()
     step_us = 1e3 * sorted(work.steps_in_a_row(20, clock))[10]
     print(f"{'whole plain step':32s} {step_us:9.2f} us; its operations alone {sum(one['us'] for one in rows):.2f} us", flush=True)
-    fused, why = fused_rows(job, batch, device, data, warm_up, op_list.fused_floors(work), rate)
+    fused, why = fused_rows(job, batch, device, data, warm_up, lambda share: op_list.fused_floors(work, share), rate)
     return rows + fused, {"batch": batch, "plain_step_us": step_us, "fused": why or "in the rows"}
 
 
@@ -74,12 +75,12 @@ def fused_rows(job, batch, device, data, warm_up, floors, rate):
     import fused_kernels
 
     found = fused_kernels.measure(job, batch, data, warm_up, "float32")
-    share, rows = found.get("samples_at_once", batch) / batch, []
+    floors, rows = floors(found.get("samples_at_once", batch) / batch), []
     for key, us in found.items():
         name = key.removesuffix("_us")
         if key != name and us is not None:
             n_bytes, n_operations = floors.get(name, (0, 0))  # a kernel that op_list does not know has no floor
-            rows.append(row(name, "fused", batch, us, share * n_bytes, share * n_operations, rate))
+            rows.append(row(name, "fused", batch, us, n_bytes, n_operations, rate))
             print(line(rows[-1]), flush=True)
     return rows, None
 

@@ -9,7 +9,7 @@ import environment
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 RESULTS = environment.ROOT / "results"
 BLUE, ORANGE, GREY, GREEN, RED = "#1f5fa8", "#d1662b", "#6b6b6b", "#3a8f5c", "#a8323e"
@@ -34,11 +34,13 @@ def finish(figure, path):
 
 
 def plain_numbers(*axes):
-    """Tick labels of logarithmic axes without powers; between them only where an axis spans little."""
+    """Tick labels of logarithmic axes without powers; more of them where an axis spans little."""
     for axis in axes:
         low, high = axis.get_view_interval()
         axis.set_major_formatter(PLAIN_NUMBERS)
-        axis.set_minor_formatter(PLAIN_NUMBERS if high < 8 * low else NullFormatter())
+        axis.set_minor_formatter(NullFormatter())
+        if high < 100 * low:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
 
 
 def device_of(record):

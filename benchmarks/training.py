@@ -3,7 +3,7 @@
 Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work. Then steps follow one
 another as in training, and a step lasts from the end of the one before to its own end, by device events on CUDA and by a wall
 clock on the CPU; the median is reported. ms_per_step_alone is that of single steps on an idle device, each waited for: it includes
-the launch of the graph, which otherwise overlaps with the step before (records before 2026-11-26 hold this one as ms_per_step). An
+what otherwise overlaps with the step before, if anything (records before 2026-11-26 hold this one as ms_per_step). An
 epoch is timed as a user sees it: 60 000 images, order and metrics included; so is inference, with its parts beside it
 (inference.py). Memory is what the run holds beside the images; event_table_mb of it is the fused step's list of their events.
 
