@@ -162,7 +162,7 @@ def peers(record, path):
 def accuracy_fused(record, path):
     """Test accuracy over the epochs, a line per seed and their mean, with and without the remedy."""
     jobs = list(dict.fromkeys(row["job"] for row in record["rows"]))
-    figure = new_figure(0.6 + 4.4 * len(jobs), 3.6)
+    figure = new_figure(0.6 + 4.4 * len(jobs), 4.2)
     for axis, job in zip(np.atleast_1d(figure.subplots(1, len(jobs))), jobs, strict=True):
         for remedy, colour in ((False, BLUE), (True, GREEN)):
             rows = [row for row in record["rows"] if (row["job"], row["remedy"]) == (job, remedy)]
@@ -171,13 +171,14 @@ def accuracy_fused(record, path):
                 axis.plot(range(1, len(values) + 1), values, color=RED if row["nearly_silent"] else colour, linewidth=0.6, alpha=0.6)
             if rows:
                 mean = np.mean([row["test_accuracy_percent"] for row in rows], axis=0)
-                label = f"{'with' if remedy else 'without'} the remedy, {rows[0]['step']}: mean of {len(rows)}"
+                label = f"{'with' if remedy else 'without'} the remedy, {rows[0]['step'].split(':')[0]}, mean of {len(rows)}"
                 axis.plot(range(1, len(mean) + 1), mean, color=colour, marker="o", markersize=4, linewidth=1.8, label=label)
         if any(row["nearly_silent"] for row in record["rows"] if row["job"] == job):
             axis.plot([], [], color=RED, label="an output nearly silent after epoch 1")
         axis.set(title=TITLES[job], xlabel="epoch", ylabel="test accuracy (%)")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7.5, loc="lower right")
+        axis.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    figure.suptitle(f"Test accuracy over seeds, {device_of(record)}", fontsize=10)
     finish(figure, path)
 
 
