@@ -72,6 +72,7 @@ def main():
     parser.add_argument("--fused", action="store_true", help="the study of the fused step over seeds (accuracy_fused.py)")
     parser.add_argument("--epochs", type=int, default=10, help="with --fused (default %(default)s)")
     parser.add_argument("--remedy-epochs", type=int, default=3, help="with --fused, with the remedy; 0: none (default %(default)s)")
+    parser.add_argument("--strengths", nargs="+", type=float, default=[1e-7], help="with --fused, of the remedy (default %(default)s)")
     parser.add_argument("--at-once", type=int, default=4, help="with --fused, runs at the same time on CUDA (default %(default)s)")
     parser.add_argument("--data", help="an .npz file or folder; default: where bats.data.load_mnist looks")
     parser.add_argument("--out", help="JSON file for the results")
@@ -83,7 +84,8 @@ def main():
         jobs, seeds = options.jobs or ["count", "ttfs"], range(20) if options.seeds is None else options.seeds
         if not set(jobs) <= set(accuracy_fused.MODELS):
             parser.error(f"--jobs: expected {' '.join(accuracy_fused.MODELS)} with --fused, received {' '.join(jobs)}")
-        results = accuracy_fused.study(jobs, seeds, options.epochs, options.remedy_epochs, options.at_once, device, data)
+        how = options.epochs, options.strengths, options.remedy_epochs
+        results = accuracy_fused.study(jobs, seeds, *how, options.at_once, device, data)
         if options.out:
             environment.write(options.out, environment.record(device=device, data=images, at_once=options.at_once, **results))
         return

@@ -40,10 +40,10 @@ def own_class_shares(network, model, test):
 
 
 def train(job, seed, epochs, remedy, device, sources):
-    """One run -> a row of the record."""
+    """One run -> a row of the record. remedy: strength of the regularizer, or 0."""
     model = MODELS[job]
     with stream_of_its_own(device):
-        regularizer = bats.SpikeRateRegularizer() if remedy else None
+        regularizer = bats.SpikeRateRegularizer(strength=remedy) if remedy else None
         network = model.network(device, "float32", seed, regularizer=regularizer)
         shares = []
 
@@ -64,13 +64,13 @@ def train(job, seed, epochs, remedy, device, sources):
     }  # fmt: skip
     shown = " ".join(f"{accuracy[epoch - 1]:.2f}" for epoch in AFTER if epoch <= len(accuracy))
     said = f" | nearly silent after epoch 1: {silent}" if silent else ""
-    kind = trainer.step_kind.split(":")[0] + (", remedy" if remedy else "")
-    print(f"{job:6s} seed {seed:2d} {kind:19s} {shown} %{said}", flush=True)
+    kind = trainer.step_kind.split(":")[0] + (f", remedy {remedy:g}" if remedy else "")
+    print(f"{job:6s} seed {seed:2d} {kind:25s} {shown} %{said}", flush=True)
     return row
 
 
 def summarise(rows):
-    """{"job" or "job, remedy": accuracies after some epochs as mean, min, max; how many seeds have a nearly silent output}."""
+    """{"job" or "job, remedy STRENGTH": accuracies after some epochs as mean, min, max; how many seeds have a nearly silent output}."""
     found = {}
     for job, remedy in dict.fromkeys((row["job"], row["remedy"]) for row in rows):
         part = [row for row in rows if (row["job"], row["remedy"]) == (job, remedy)]
@@ -80,17 +80,18 @@ def summarise(rows):
             for epoch, values in ((epoch, accuracies[:, epoch - 1]) for epoch in AFTER if epoch <= accuracies.shape[1])
         }
         silent = [row["seed"] for row in part if row["nearly_silent"]]
-        found[f"{job}, remedy" if remedy else job] = {
+        found[f"{job}, remedy {remedy:g}" if remedy else job] = {
             "seeds": len(part), "steps": sorted({row["step"] for row in part}), "test_accuracy_percent_after": after,
             "seeds_with_a_nearly_silent_output_after_epoch_1": silent,
         }  # fmt: skip
     return found
 
 
-def study(jobs, seeds, epochs, remedy_epochs, at_once, device, data):
-    """{"rows", "summary"}."""
+def study(jobs, seeds, epochs, strengths, remedy_epochs, at_once, device, data):
+    """{"rows", "summary"}: epochs without the remedy, remedy_epochs with each strength of it."""
     sources = LatencyImages(data.x_train, data.y_train), LatencyImages(data.x_test, data.y_test)
-    runs = [(job, seed, *kind) for job in jobs for kind in ((epochs, False), (remedy_epochs, True)) if kind[0] for seed in seeds]
+    kinds = [(epochs, 0.0), *((remedy_epochs, strength) for strength in strengths)]
+    runs = [(job, seed, *kind) for job in jobs for kind in kinds if kind[0] for seed in seeds]
     with ThreadPoolExecutor(at_once if device == "cuda" else 1) as pool:
         rows = list(pool.map(lambda run: train(*run, device, sources), runs))
     summary = summarise(rows)

@@ -164,14 +164,16 @@ def accuracy_fused(record, path):
     jobs = list(dict.fromkeys(row["job"] for row in record["rows"]))
     figure = new_figure(0.6 + 4.4 * len(jobs), 4.2)
     for axis, job in zip(np.atleast_1d(figure.subplots(1, len(jobs))), jobs, strict=True):
-        for remedy, colour in ((False, BLUE), (True, GREEN)):
+        remedies = sorted({row["remedy"] for row in record["rows"] if row["job"] == job})
+        for place, remedy in enumerate(remedies):
+            colour = BLUE if not remedy else (GREEN, ORANGE, GREY, "#8a4fa0")[(place - (0.0 in remedies)) % 4]
             rows = [row for row in record["rows"] if (row["job"], row["remedy"]) == (job, remedy)]
             for row in rows:
                 values = row["test_accuracy_percent"]
                 axis.plot(range(1, len(values) + 1), values, color=RED if row["nearly_silent"] else colour, linewidth=0.6, alpha=0.6)
             if rows:
                 mean = np.mean([row["test_accuracy_percent"] for row in rows], axis=0)
-                label = f"{'with' if remedy else 'without'} the remedy, {rows[0]['step'].split(':')[0]}, mean of {len(rows)}"
+                label = f"{f'remedy {remedy:g}' if remedy else 'without the remedy'}, {rows[0]['step'].split(':')[0]}, mean of {len(rows)}"
                 axis.plot(range(1, len(mean) + 1), mean, color=colour, marker="o", markersize=4, linewidth=1.8, label=label)
         if any(row["nearly_silent"] for row in record["rows"] if row["job"] == job):
             axis.plot([], [], color=RED, label="an output nearly silent after epoch 1")

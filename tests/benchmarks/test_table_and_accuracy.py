@@ -95,17 +95,32 @@ class AccuracyOverSeeds(Case):
     def test_study(self):
         accuracy, out = self.load("accuracy"), self.folder / "accuracy.json"
         with mock.patch.object(accuracy, "load_mnist", lambda path=None: self.data):
-            options = ("--device", "cpu", "--fused", "--seeds", 0, 3, "--epochs", 3, "--remedy-epochs", 1, "--jobs", "count")
+            options = (
+                "--device",
+                "cpu",
+                "--fused",
+                "--seeds",
+                0,
+                3,
+                "--epochs",
+                3,
+                "--remedy-epochs",
+                1,
+                "--strengths",
+                1e-5,
+                "--jobs",
+                "count",
+            )
             said = run_main(accuracy, *options, "--out", out)
         record = json.loads(out.read_text(encoding="utf-8"))
-        self.assertEqual([(row["seed"], row["remedy"]) for row in record["rows"]], [(0, False), (3, False), (0, True), (3, True)])
+        self.assertEqual([(row["seed"], row["remedy"]) for row in record["rows"]], [(0, 0), (3, 0), (0, 1e-5), (3, 1e-5)])
         self.assertEqual([len(row["test_accuracy_percent"]) for row in record["rows"]], [3, 3, 1, 1])
         summary = record["summary"]["count"]
         self.assertEqual(list(summary["test_accuracy_percent_after"]), ["1", "3"])
         first = [row["test_accuracy_percent"][0] for row in record["rows"][:2]]
         self.assertEqual(summary["test_accuracy_percent_after"]["1"], {"mean": np.mean(first), "min": min(first), "max": max(first)})
         self.assertEqual(summary["steps"], ["plain step: the network is on the cpu, the kernels need CUDA"])
-        self.assertIn("count, remedy", said)
+        self.assertIn("count, remedy 1e-05", said)
         self.load("plots_speed").accuracy_fused(record, self.folder / "accuracy.png")
         self.assertGreater((self.folder / "accuracy.png").stat().st_size, 10_000)
 
