@@ -135,6 +135,8 @@ class Network:
     def mark_fused(self, batch):
         """The same after a step that keeps no spike trains (bats/fused)."""
         self.input_layer.events = None
+        for layer in self.trainable_layers:
+            layer.use(None)  # what it holds is of an earlier pass
         self._samples += batch
         self._trainable_pass = False
 

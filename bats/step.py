@@ -179,9 +179,9 @@ class Step:
         layers: {name: spikes_per_sample, silent_neurons (fraction), overflow, non_finite, bounded}. Waits for the device."""
         samples, loss, correct, silent = to_numpy(self._totals).tolist()
         whole = max(samples, 1)
-        layers = {}
+        layers, status = {}, self.network.status()
         for layer in self.network.trainable_layers:
-            total = self.network.status()[layer.name]
+            total = status[layer.name]
             layers[layer.name] = {
                 "spikes_per_sample": total["spikes"] / max(total["samples"], 1),
                 "silent_neurons": total["silent"] / max(total["samples"] * layer.n_neurons, 1),

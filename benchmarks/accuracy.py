@@ -3,12 +3,16 @@
     python benchmarks/accuracy.py --device cuda --seeds 0 1 2 --out results/accuracy_cuda.json
     python benchmarks/accuracy.py --device cuda --seeds 0 1 2 --jobs conv_plain conv --out results/accuracy_conv_cuda.json
 
-conv_plain is the convolutional network trained for one epoch on the images as they are, conv for ten with elastic deformations.
+    python benchmarks/accuracy.py --device cuda --fused --at-once 4 --out results/accuracy_fused_cuda.json
+
+With --fused: what accuracy_fused.py says, over 20 seeds. conv_plain is the convolutional network trained for one epoch on the
+images as they are, conv for ten with elastic deformations.
 """
 
 import argparse
 import runpy
 
+import accuracy_fused
 import environment
 import models
 import models_conv
@@ -63,14 +67,30 @@ def summarise(history):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--jobs", nargs="+", default=["count", "ttfs", "yin_yang"], choices=list(EPOCHS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--jobs", nargs="+", choices=list(EPOCHS), help="default: count ttfs yin_yang; with --fused count ttfs")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0; with --fused 0 to 19")
+    parser.add_argument("--fused", action="store_true", help="the study of the fused step over seeds (accuracy_fused.py)")
+    parser.add_argument("--epochs", type=int, default=10, help="with --fused (default %(default)s)")
+    parser.add_argument("--remedy-epochs", type=int, default=3, help="with --fused, with the remedy; 0: none (default %(default)s)")
+    parser.add_argument("--strengths", nargs="+", type=float, default=[1e-7], help="with --fused, of the remedy (default %(default)s)")
+    parser.add_argument("--at-once", type=int, default=4, help="with --fused, runs at the same time on CUDA (default %(default)s)")
     parser.add_argument("--data", help="an .npz file or folder; default: where bats.data.load_mnist looks")
     parser.add_argument("--out", help="JSON file for the results")
     options = parser.parse_args()
     device = bats.device.resolve(options.device)
     data = load_mnist(options.data)
-    rows = []
+    images = f"{data.name}: {len(data.x_train)} training images"
+    if options.fused:
+        jobs, seeds = options.jobs or ["count", "ttfs"], range(20) if options.seeds is None else options.seeds
+        if not set(jobs) <= set(accuracy_fused.MODELS):
+            parser.error(f"--jobs: expected {' '.join(accuracy_fused.MODELS)} with --fused, received {' '.join(jobs)}")
+        how = options.epochs, options.strengths, options.remedy_epochs
+        results = accuracy_fused.study(jobs, seeds, *how, options.at_once, device, data)
+        if options.out:
+            environment.write(options.out, environment.record(device=device, data=images, at_once=options.at_once, **results))
+        return
+    rows, options.seeds = [], options.seeds or [0]
+    options.jobs = options.jobs or ["count", "ttfs", "yin_yang"]
     for job in options.jobs:
         for seed in options.seeds:
             if job == "yin_yang":
@@ -83,7 +103,6 @@ def main():
             shown = " ".join(f"{value:.2f}" for value in accuracy[::-1][::every][::-1])
             print(f"{job:10s} seed {seed}: {shown} % | worst fall {rows[-1]['worst_fall_points']:.2f} points", flush=True)
     if options.out:
-        images = f"{data.name}: {len(data.x_train)} training images"
         environment.write(options.out, environment.record(device=device, data=images, rows=rows))
 
 

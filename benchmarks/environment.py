@@ -20,9 +20,10 @@ from bats.storage import write_atomically  # noqa: E402
 def record(**results):
     """Results with the date, the command and the machine."""
     options = sys.argv[1:]
-    if "--out" in options:  # where the results went says nothing about them, and may be a path of this machine
-        place = options.index("--out")
-        options = options[:place] + options[place + 2 :]
+    for name in ("--out", "--plot"):  # where the results went says nothing about them, and may be a path of this machine
+        if name in options:
+            place = options.index(name)
+            options = options[:place] + options[place + 2 :]
     command = shlex.join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *options])
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     return {"date": date, "command": command, "environment": describe(), **results}

@@ -18,7 +18,8 @@ import environment
 import model_fastsnn
 import models
 import numpy as np
-from training import Clock, epoch
+from clock import Clock
+from jobs import epoch
 
 import bats
 from bats.data import load_mnist

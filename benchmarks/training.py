@@ -1,139 +1,129 @@
 """Time and memory of whole training steps: the jobs of experiments/mnist and the Fashion-MNIST network.
 
-Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work; then every step is
-timed on its own, with device events on CUDA and with a wall clock on the CPU, and the median is reported. An epoch is timed as
-a user sees it: 60 000 images, order and metrics included. Memory is what the run holds beside the images.
+Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work. Then steps follow one
+another as in training, and a step lasts from the end of the one before to its own end, by device events on CUDA and by a wall
+clock on the CPU; the median is reported. ms_per_step_alone is that of single steps on an idle device, each waited for: it includes
+what otherwise overlaps with the step before, if anything (records before 2026-11-26 hold this one as ms_per_step). An
+epoch is timed as a user sees it: 60 000 images, order and metrics included; so is inference, with its parts beside it
+(inference.py). Memory is what the run holds beside the images; event_table_mb of it is the fused step's list of their events.
 
-    python benchmarks/training.py --device cuda --batches 5 50 256 1024 --out results/training_cuda.json
-    python benchmarks/training.py --device cuda --jobs fashion --data fashion_mnist.npz
+    python benchmarks/training.py --device cuda --fused both --jobs count ttfs conv fashion --out results/training_cuda.json
+    python benchmarks/training.py --device cuda --jobs fashion --data fashion_mnist.npz --batches 5
 """
 
 import argparse
 import gc
 import statistics
-import time
 
 import environment
-import models
-import models_conv
-import numpy as np
-from model_fashion import FASHION
+import inference
+from clock import Clock
+from jobs import JOBS, Work, default_batches, describe, epoch, load_data
 
 import bats
-from bats.data import load_mnist
-from bats.sources import LatencyImages
 from bats.step import Step
 
-JOBS = {"count": models.COUNT, "ttfs": models.TTFS, "conv": models_conv.CONV, "fashion": FASHION}
+FUSED = {"off": (False,), "on": ("auto",), "both": (False, "auto")}
 
 
-class Clock:
-    """Milliseconds of one call: device events on CUDA, a wall clock elsewhere."""
-
-    def __init__(self, network):
-        self.cuda = network.device == "cuda"
-        self.xp = network.xp
-
-    def time(self, call):
-        if not self.cuda:
-            start = time.perf_counter()
-            call()
-            return 1e3 * (time.perf_counter() - start)
-        begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return self.xp.cuda.get_elapsed_time(begin, end)
-
-    def memory(self):
-        """Bytes held by CuPy's pool (CUDA), or resident in the process (CPU, Linux)."""
-        if self.cuda:
-            return self.xp.get_default_memory_pool().used_bytes()
-        try:
-            with open("/proc/self/status", encoding="ascii") as lines:
-                return 1024 * int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
-        except (OSError, StopIteration):
-            return None
+class NotFusedError(RuntimeError):
+    """The message says why."""
 
 
-def epoch(step, seed):
-    step.reset_metrics()
-    step.start(np.random.Generator(np.random.Philox(seed)).permutation(len(step.source)))
-    while step.train_next():
-        pass
-    return step.metrics()
-
-
-def measure(job, batch, device, dtype, data, warm_up, steps, fused):
+def measure(job, batch, device, dtype, data, warm_up, steps, fused, inference_batch=1000, insist=False):
+    """One row of the record. fused: as of bats.step.Step; insist: raise NotFusedError instead of timing a plain step in its place."""
     gc.collect()  # networks of earlier rows hold each other in cycles
-    model = JOBS[job]
-    network = model.network(device, dtype, seed=0)
-    clock = Clock(network)
-    train = LatencyImages(data.x_train, data.y_train).to(device, dtype)
-    test = LatencyImages(data.x_test, data.y_test).to(device, dtype)
-    images_held = clock.memory()
-    step = Step(network, model.make_loss(), train, batch, model.t_max, bats.AdamOptimizer(model.learning_rate), fused=fused)
-    order = np.random.Generator(np.random.Philox(1)).permutation(len(train))
-    step.start(np.resize(order, batch * (warm_up + steps)))
-    for _ in range(warm_up):
-        step.train_next()
-    step.metrics()
-    times = [clock.time(step.train_next) for _ in range(steps)]
-    metrics = step.metrics()
-    result = {
-        "job": job, "batch": batch, "steps": steps, "fused": step.fused,
+    clock = Clock(device=device)
+    work = Work(job, batch, device, dtype, data, fused, clock)
+    if insist and not work.step.fused:
+        raise NotFusedError(work.step.fused_reason)
+    work.train_steps(warm_up)
+    work.step.metrics()
+    times, alone = work.steps_in_a_row(steps, clock), work.timed_steps(steps, clock)
+    metrics, held = work.step.metrics(), work.images_held
+    row = {
+        "job": job, "batch": batch, "steps": steps, "fused": work.step.fused, "fused_reason": work.step.fused_reason,
         "ms_per_step": statistics.median(times), "ms_per_step_p90": statistics.quantiles(times, n=10)[-1],
+        "ms_per_step_alone": statistics.median(alone),
         "samples_per_second": 1e3 * batch / statistics.median(times),
-        "memory_beside_images_mb": None if images_held is None else (clock.memory() - images_held) / 1e6,
+        "memory_beside_images_mb": None if held is None else (clock.memory() - held) / 1e6,
+        "event_table_mb": work.table_bytes() / 1e6,
         "spikes_per_sample": {name: layer["spikes_per_sample"] for name, layer in metrics["layers"].items()},
     }  # fmt: skip
-    start = time.perf_counter()
-    epoch(step, 2)
-    result["epoch_seconds"] = time.perf_counter() - start
-    evaluation = Step(network, model.make_loss(), test, min(1000, len(test)), model.t_max, fused=fused)
-    for _ in range(3):  # compiled, captured, replayed
-        evaluation.reset_metrics()
-        start = time.perf_counter()
-        evaluation.start(np.arange(len(test)))
-        while evaluation.evaluate_next():
-            pass
-        evaluation.metrics()
-        result["inference_ms"] = 1e3 * (time.perf_counter() - start)
-    return result
+    row["epoch_seconds"] = epoch_seconds(work)
+    model, test = work.model, work.test
+    evaluation = Step(work.network, work.loss, test, min(inference_batch, len(test)), model.t_max, fused=fused)
+    return {**row, "inference_images": len(test), **inference.measure(evaluation, clock)}
+
+
+def epoch_seconds(work):
+    """Of one epoch as a user waits for it; the median of three if they are short, since the first may still capture its last batch."""
+    wall, seconds = Clock(device="cpu"), []
+    while not seconds or (len(seconds) < 3 and sum(seconds) < 2):
+        seconds.append(1e-3 * wall.time(lambda: epoch(work.step, 2)))
+    return statistics.median(seconds)
+
+
+def line(row):
+    memory = "-" if row["memory_beside_images_mb"] is None else f"{row['memory_beside_images_mb']:.0f} MB"
+    device = "" if row["inference_device_ms"] is None else f" ({row['inference_device_ms']:.1f} on the device)"
+    return (
+        f"{row['job']:7s} batch {row['batch']:5d} {'fused' if row['fused'] else 'plain'}  {row['ms_per_step']:8.4f} ms per step, "
+        f"alone {row['ms_per_step_alone']:.4f}  "
+        f"{row['samples_per_second']:10.0f} samples/s  epoch {row['epoch_seconds']:6.3f} s  "
+        f"inference {row['inference_ms']:7.2f} ms{device}  {memory}"
+    )
+
+
+def measure_all(options, device):
+    """(rows, what was left out: [{job, batch, why}], {job: data})."""
+    rows, skipped, data = [], [], {}
+    for job in options.jobs:
+        try:
+            images = load_data(job, options.data)
+        except (FileNotFoundError, ValueError) as error:
+            skipped.append({"job": job, "why": str(error).splitlines()[0]})
+            print(f"{job:7s} skipped: {skipped[-1]['why']}", flush=True)
+            continue
+        data[job] = describe(images)
+        for batch in options.batches or default_batches(job, device):
+            for fused in FUSED[options.fused]:
+                how = options.warm_up, options.steps, fused, options.inference_batch
+                try:
+                    rows.append(measure(job, batch, device, options.dtype, images, *how, insist=fused and options.fused == "both"))
+                    print(line(rows[-1]), flush=True)
+                except NotFusedError as why:
+                    skipped.append({"job": job, "batch": batch, "why": f"not fused: {why}"})
+                    print(f"{job:7s} batch {batch:5d} {skipped[-1]['why']}", flush=True)
+    return rows, skipped, data
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
-    parser.add_argument("--fused", action="store_true", help="the fused step of bats.fused where it can be used")
+    parser.add_argument(
+        "--fused", nargs="?", const="on", default="both", choices=list(FUSED),
+        help="the fused step of bats.fused where it can be used, the plain one, or both one after another (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--jobs", nargs="+", default=["count", "ttfs"], choices=list(JOBS))
-    parser.add_argument("--batches", nargs="+", type=int, help="default: those of the experiments")
+    parser.add_argument("--batches", nargs="+", type=int, help="default: 5 to 4096 on CUDA, those of the experiments on the CPU")
     parser.add_argument("--warm-up", type=int, default=200, help="training steps before the timing (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="steps timed (default: %(default)s)")
-    parser.add_argument("--data", help="an .npz file or folder; default: where bats.data.load_mnist looks")
+    parser.add_argument("--inference-batch", type=int, default=1000, help="(default: %(default)s)")
+    parser.add_argument("--data", help="an .npz file or folder; default: where bats.data looks")
     parser.add_argument("--out", help="JSON file for the results")
+    parser.add_argument("--plot", help="PNG file for a figure of them")
     options = parser.parse_args()
     device = bats.device.resolve(options.device)
-    data = load_mnist(options.data)
-    rows = []
-    for job in options.jobs:
-        for batch in options.batches or [JOBS[job].batch_size]:
-            fused = "auto" if options.fused else False
-            row = measure(job, batch, device, options.dtype, data, options.warm_up, options.steps, fused)
-            rows.append(row)
-            memory = "-" if row["memory_beside_images_mb"] is None else f"{row['memory_beside_images_mb']:.0f} MB"
-            kind = "fused" if row["fused"] else "plain"
-            print(
-                f"{job:7s} batch {batch:5d} {kind}  {row['ms_per_step']:8.3f} ms per step  "
-                f"{row['samples_per_second']:10.0f} samples/s  "
-                f"epoch {row['epoch_seconds']:6.2f} s  inference {row['inference_ms']:7.1f} ms  {memory}",
-                flush=True,
-            )
+    rows, skipped, data = measure_all(options, device)
+    record = environment.record(device=device, dtype=options.dtype, data=data, rows=rows, skipped=skipped)
     if options.out:
-        images = f"{data.name}: {len(data.x_train)} training images"
-        environment.write(options.out, environment.record(device=device, dtype=options.dtype, data=images, rows=rows))
+        environment.write(options.out, record)
+    if options.plot:
+        from plots_speed import training
+
+        training(record, options.plot)
 
 
 if __name__ == "__main__":

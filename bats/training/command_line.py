@@ -8,6 +8,8 @@ from pathlib import Path
 from bats.training.checkpoint import checkpoint_path, load_checkpoint
 from bats.training.failures import ON_FAILURE
 
+FUSED = {"auto": "auto", "on": True, "off": False}  # --fused: what the Trainer is told
+
 
 def integer(minimum, maximum=None):
     """The type of an option that is an integer from `minimum` to `maximum`, if given."""
@@ -58,6 +60,12 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
         choices=("auto", "cpu", "cuda"),
         default="auto",
         help="auto takes CUDA where it works (default %(default)s)",
+    )
+    add(
+        "--fused",
+        choices=tuple(FUSED),
+        default="auto",
+        help="three kernels per step on CUDA: auto where the network allows it, on or an error, off (default %(default)s)",
     )
     add("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
     add(
@@ -114,6 +122,11 @@ def parse_resumable(parser, argv=None):
     if arguments.data is not None:
         arguments.data = str(Path(arguments.data).expanduser().resolve())
     return arguments
+
+
+def fused(arguments):
+    """The Trainer's `fused` that the options ask for."""
+    return FUSED[arguments.fused]
 
 
 def selection(arguments):

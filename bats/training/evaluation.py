@@ -31,17 +31,20 @@ def evaluate_step(step, batch_size, check=None, predictions=None, observe=None):
     return step.metrics()
 
 
-def evaluate_readout(network, loss, source, batch_size, max_simulation, observe=None):
+def evaluate_readout(network, loss, source, batch_size, max_simulation, observe=None, fused=False):
     """Metrics of `network` under the read-out `loss`: Step.metrics() plus "predictions", np.int32 [n], -1 = silent.
 
-    max_simulation in seconds; observe() is called after each batch. Errors: ValueError for an empty source.
+    max_simulation in seconds; observe() is called after each batch and may look at the spikes of the layers; fused: as of
+    bats.step.Step, a fused step leaves no spikes. Errors: ValueError for an empty source, for observe with a fused step.
     """
     from bats.step import Step
 
     if not len(source):
         raise ValueError("expected a source with at least 1 sample, received an empty one")
+    if observe is not None and fused:
+        raise ValueError(f"fused: expected False with observe, which needs the spikes of the layers, received {fused!r}")
     predictions = []
-    step = Step(network, loss, source, min(batch_size, len(source)), max_simulation)
+    step = Step(network, loss, source, min(batch_size, len(source)), max_simulation, fused=fused)
     metrics = evaluate_step(step, step.batch_size, predictions=predictions, observe=observe)
     return {**metrics, "predictions": np.concatenate(predictions)}
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from bats.device import CudaUnavailable
 from bats.evaluation import Evaluation
+from bats.fused import reason_against
+from bats.fused.eligibility import device_reason
 from bats.training import command_line, plots, summary
 from bats.training.atomic import atomic_file, write_text
 from bats.training.batches import split_validation
@@ -116,6 +118,9 @@ def _prepare(study, arguments):
     parts = dict(zip(("train", "validation"), split_validation(n_train, arguments.validation, arguments.seed), strict=True))
     makers = {"train": task.make_source, "validation": task.make_held_out or task.make_source}
     sources = {name: makers[name](part) for name, part in parts.items() if len(part)}
+    fused = command_line.fused(arguments)
+    if fused is True:  # said now, before the run has a folder
+        check_fused(study, sources["train"])
     stored = {name: value for name, value in vars(arguments).items() if name not in ("resume", "out", "no_progress")}
     config = {
         "experiment": study.name,
@@ -132,6 +137,7 @@ def _prepare(study, arguments):
         max_simulation=study.max_simulation, seed=arguments.seed, run_folder=folder, schedule=study.schedule,
         selection=command_line.selection(arguments), on_failure=arguments.on_failure,
         progress=not arguments.no_progress, config=config, shuffle=study.shuffle,
+        fused=fused,
     )  # fmt: skip
     environment = describe_environment(study.network)
     if arguments.resume is not None:
@@ -140,6 +146,16 @@ def _prepare(study, arguments):
         print(f"Resumed at epoch {trainer.epoch + 1}, sample {trainer.position}.")
     folder.write_start(config, environment)
     return trainer, sources
+
+
+def check_fused(study, source):
+    """Raises ValueError, with the reason, if the study cannot be trained with the fused step."""
+    network = study.network
+    reason = device_reason(network) or reason_against(
+        network, study.loss, study.optimizer, source.to(network.device, network.dtype), study.max_simulation
+    )
+    if reason is not None:
+        raise ValueError(f"--fused: expected auto or off, received on, which cannot be: {reason}")
 
 
 def add_resumption(folder, environment):

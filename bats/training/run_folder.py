@@ -62,8 +62,12 @@ class RunFolder:
 
     def write_start(self, config, environment):
         """What was asked for and where it ran, before the training starts."""
-        write_json(self.path / "config.json", config)
+        self.write_config(config)
         write_json(self.path / "environment.json", environment)
+
+    def write_config(self, config):
+        """config.json, replaced as a whole."""
+        write_json(self.path / "config.json", config)
 
     def write_metrics(self, history):
         """metrics.csv up to the last epoch, replaced as a whole."""

@@ -16,6 +16,7 @@ def summarise(trainer, metrics, dataset, readout=None, evaluation=None):
         "device": trainer.network.device,
         "dtype": str(trainer.network.dtype),
         "seed": trainer.seed,
+        "step": trainer.step_kind,
         "epochs": trainer.epoch,
         "selection": SELECTIONS[trainer.selection],
         "selected_epoch": trainer.selected_epoch,
@@ -44,6 +45,7 @@ def table(summary):
     rows = [
         ("data set", summary["dataset"]),
         ("device", f"{summary['device']}, {summary['dtype']}, seed {summary['seed']}"),
+        ("step", summary["step"]),
         ("epochs", f"{summary['epochs']}, reported: epoch {summary['selected_epoch']} ({summary['selection']})"),
         ("test accuracy", f"{summary['test_accuracy_percent']:.2f} %"),
         ("test loss", f"{summary['test_loss']:.4g}"),
@@ -55,10 +57,10 @@ def table(summary):
     if "evaluation" in summary:
         decision = summary["median_decision_seconds"]
         when = "" if decision is None else f", decided after {1000 * decision:.1f} ms (median)"
-        rows[3] = ("test accuracy", f"{summary['test_accuracy_percent']:.2f} %, macro F1 {summary['test_macro_f1_percent']:.2f} %{when}")
+        rows[4] = ("test accuracy", f"{summary['test_accuracy_percent']:.2f} %, macro F1 {summary['test_macro_f1_percent']:.2f} %{when}")
     if "read_out" in summary:
-        rows.insert(3, ("read-out", summary["read_out"]))
-        rows.insert(5, ("as trained", f"{summary['test_accuracy_percent_as_trained']:.2f} % with its own read-out"))
+        rows.insert(4, ("read-out", summary["read_out"]))
+        rows.insert(6, ("as trained", f"{summary['test_accuracy_percent_as_trained']:.2f} % with its own read-out"))
     width = max(len(name) for name, _ in rows)
     rule = "-" * (width + 2 + max(len(str(value)) for _, value in rows))
     return "\n".join([rule, *(f"{name.ljust(width)}  {value}" for name, value in rows), rule])

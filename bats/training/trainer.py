@@ -7,6 +7,7 @@ weights and figures, bit for bit on the same device, as one that was never stopp
 
 import sys
 import time
+import warnings
 
 import numpy as np
 from tqdm import tqdm
@@ -25,6 +26,7 @@ SELECTIONS = {
     "validation": "best epoch on held-out training samples",
     "test": "selected on the test set, for comparison with the 2022 code",
 }
+FUSED, PLAIN = "fused step", "plain step"
 _SECONDS_BETWEEN_READINGS = 0.3  # reading the metrics waits for the device
 
 
@@ -42,14 +44,17 @@ class Trainer:
     config          JSON-like dictionary stored with the checkpoint
     shuffle         False takes the samples in the order of the source in every epoch, as some published results did
     on_epoch        called with the row of every finished epoch
+    fused           "auto" trains and evaluates with the fused step where it can be used (bats.step.Step), True insists on it for
+                    the training, False takes the plain step. A fused step leaves no spike trains in the layers
 
-    After fit: history (a row per epoch), interrupted (stopped by Ctrl-C), selected_epoch (counted from 1).
+    After fit: history (a row per epoch), interrupted (stopped by Ctrl-C), selected_epoch (counted from 1), step_kind ("fused step",
+    or "plain step: " and why).
     """
 
     def __init__(
         self, network, loss, optimizer, *, batch_size, max_simulation, seed=0, run_folder=None, schedule=None,
         selection="last", on_failure="warn", progress=True, config=None, shuffle=True,
-        on_epoch=None,
+        on_epoch=None, fused="auto",
     ):  # fmt: skip
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
@@ -59,16 +64,19 @@ class Trainer:
             raise ValueError(f"selection: expected one of {', '.join(SELECTIONS)}, received {selection!r}")
         if on_failure not in failures.ON_FAILURE:
             raise ValueError(f"on_failure: expected one of {', '.join(failures.ON_FAILURE)}, received {on_failure!r}")
+        if fused not in (True, False, "auto"):
+            raise ValueError(f'fused: expected True, False or "auto", received {fused!r}')
         self.network, self.loss, self.optimizer, self.schedule = network, loss, optimizer, schedule
         self.batch_size, self.max_simulation, self.seed = int(batch_size), max_simulation, seed
         self.selection, self.on_failure, self.progress, self.config = selection, on_failure, progress, config or {}
-        self.shuffle, self.on_epoch = bool(shuffle), on_epoch
+        self.shuffle, self.on_epoch, self.fused = bool(shuffle), on_epoch, fused
         self.run_folder = run_folder if run_folder is None or isinstance(run_folder, RunFolder) else RunFolder(run_folder)
         self.epoch = 0  # finished epochs
         self.position = 0  # samples already seen in the running epoch
         self.history = []
         self.interrupted = False
         self.selected_epoch = None
+        self.step_kind = None
         self._initial_learning_rate = float(optimizer.learning_rate)
         self._best_weights = {}
         self._elapsed = 0.0
@@ -91,6 +99,7 @@ class Trainer:
         train_step = self._step(train_source, self.loss, self.optimizer)
         held_out = {"validation": validation_source, "test": test_source}
         steps = {name: self._step(source, self.loss) for name, source in held_out.items() if source is not None}
+        self._announce_step(train_step)
         self._start(train_step)
         self.interrupted = False
         with InterruptGuard() as guard:
@@ -116,6 +125,10 @@ class Trainer:
             fingerprint.check_fingerprint(self._fingerprint, resumed.fingerprint, "the checkpoint")
             if self.position:
                 train_step.load_metrics_state(resumed.metrics)
+            before = resumed.progress.get("step", PLAIN)  # checkpoints that do not say come from plain steps
+            if before.split(":")[0] != self.step_kind.split(":")[0]:
+                message = f"resumed with another setting: {before} before, {self.step_kind} from here on; results agree to rounding only"
+                warnings.warn(message, failures.TrainingWarning, stacklevel=3)
 
     def _run_epoch(self, step, held_out_steps, guard, epochs):
         n_samples = len(step.source)
@@ -202,17 +215,28 @@ class Trainer:
     def evaluate(self, source, loss=None):
         """Metrics of `source` without any weight change: Step.metrics() plus "predictions" (np.int32 [n], -1 = silent).
 
-        `loss` replaces the read-out and its loss; see bats.training.evaluation for other spike limits.
+        `loss` replaces the read-out and its loss; see bats.training.evaluation for other spike limits, and for the spikes themselves.
         """
         loss = self.loss if loss is None else loss
-        return evaluate_readout(self.network, loss, source, self.batch_size, self.max_simulation)
+        fused = "auto" if self.fused else False
+        return evaluate_readout(self.network, loss, source, self.batch_size, self.max_simulation, fused=fused)
 
     def _step(self, source, loss, optimizer=None):
         from bats.step import Step
 
         if not len(source):
             raise ValueError("expected a source with at least 1 sample, received an empty one")
-        return Step(self.network, loss, source, self.batch_size, self.max_simulation, optimizer)
+        fused = "auto" if self.fused and optimizer is None else self.fused  # what is evaluated need not fit the kernels
+        return Step(self.network, loss, source, self.batch_size, self.max_simulation, optimizer, fused=fused)
+
+    def _announce_step(self, step):
+        """Says which kind of step trains, on the screen and in the run folder."""
+        self.step_kind = FUSED if step.fused else f"{PLAIN}: {step.fused_reason}"
+        self.config = {**self.config, "step": self.step_kind}
+        if self.progress:
+            tqdm.write(self.step_kind)
+        if self.run_folder is not None:
+            self.run_folder.write_config(self.config)
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -266,6 +290,7 @@ class Trainer:
                 "seed": int(self.seed),
                 "elapsed_seconds": self._elapsed,
                 "selected_epoch": self.selected_epoch,
+                "step": self.step_kind,
             },
             history=self.history,
             fingerprint=self._fingerprint,

@@ -39,15 +39,17 @@ class Model:
     tau_s: float = 0.130
     batch_size: int = 50
 
-    def network(self, device="auto", dtype="float32", seed=None, n_inputs=28 * 28, n_classes=10, grid=None):
-        """grid: a bats.TimeGrid for both layers, or None."""
+    def network(self, device="auto", dtype="float32", seed=None, n_inputs=28 * 28, n_classes=10, grid=None, regularizer=None):
+        """grid: a bats.TimeGrid for both layers, or None; regularizer: a bats.SpikeRateRegularizer for both, or None."""
         network = bats.Network(device=device, dtype=dtype, seed=seed)
         layer = bats.InputLayer(n_inputs, name="input")
         network.add_layer(layer, input=True)
         sizes = (self.n_hidden, n_classes)
         for name, n_neurons, theta, k in zip(("hidden", "output"), sizes, self.theta, self.max_n_spike, strict=True):
             weights = uniform(*self.initial_weights)
-            layer = bats.LIFLayer(layer, n_neurons, self.tau_s, theta, theta, weights, max_n_spike=k, name=name, grid=grid)
+            layer = bats.LIFLayer(
+                layer, n_neurons, self.tau_s, theta, theta, weights, max_n_spike=k, name=name, grid=grid, regularizer=regularizer
+            )
             network.add_layer(layer)
         return network
 

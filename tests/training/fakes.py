@@ -79,8 +79,9 @@ class Step:
     failures = {}  # noqa: RUF012 - replaced, never mutated
     n_trained = 0
     accuracies = None
+    fused, fused_reason = False, "a fake"
 
-    def __init__(self, network, loss, source, batch_size, max_simulation, optimizer=None):
+    def __init__(self, network, loss, source, batch_size, max_simulation, optimizer=None, graph="auto", fused=False):
         self.network, self.source, self.batch_size, self.optimizer = network, source, batch_size, optimizer
         self.reset_metrics()
 

@@ -39,6 +39,8 @@ def count(made, calls):
 
 
 class Checks:
+    fused, step_kind = "auto", "plain step: the network is on the cpu, the kernels need CUDA"
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -52,7 +54,7 @@ class Checks:
         network = build(self.device, seed if weights_seed is None else weights_seed)
         return Trainer(
             network, bats.TTFSSoftmaxCrossEntropy(tau=0.05), bats.NAdamOptimizer(0.005), batch_size=16,
-            max_simulation=T_MAX, seed=seed, run_folder=folder, progress=False,
+            max_simulation=T_MAX, seed=seed, run_folder=folder, progress=False, fused=self.fused,
         )  # fmt: skip
 
     def result(self, trainer):
@@ -62,6 +64,7 @@ class Checks:
     def fitted(self, **options):
         trainer = self.trainer(**options)
         trainer.fit(self.train, self.test, 3)
+        self.assertEqual(trainer.step_kind, self.step_kind)
         return trainer
 
     def test_same_seed_same_bits_other_seed_other_bits(self):
@@ -128,4 +131,8 @@ class OnCpu(Checks, Cpu):
 
 
 class OnCuda(Checks, Cuda):
-    pass
+    step_kind = "fused step"
+
+
+class OnCudaPlain(Checks, Cuda):
+    fused, step_kind = False, "plain step: it was not asked for"
