@@ -3,6 +3,7 @@
 import numpy as np
 
 from bats import ops
+from bats.fused.launch import address
 
 CHUNK = 1000  # samples encoded at a time
 _ROWS = np.dtype({"names": ["rows", "wide"], "formats": [np.uintp, np.int32], "itemsize": 16})  # EventRows of cuda/fused/batch.cuh
@@ -42,4 +43,4 @@ class EventTable:
     @property
     def rows_argument(self):
         """What a kernel receives for the rows."""
-        return np.array((self.rows.data.ptr, self.rows.dtype.itemsize == 4), dtype=_ROWS)
+        return np.array((address(self.rows), self.rows.dtype.itemsize == 4), dtype=_ROWS)

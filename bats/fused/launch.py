@@ -41,6 +41,11 @@ def _driver():
         return None
 
 
+def address(array):
+    """Where the array begins: CuPy or NumPy."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
 def launch(kernel, grid, n_threads, arguments, shared):
     """kernel: a CuPy kernel; grid: up to three numbers of blocks; arguments: CuPy arrays and NumPy scalars or records."""
     call = _driver()

@@ -7,7 +7,7 @@ import numpy as np
 from bats import kernels
 from bats.fused import eligibility, layout
 from bats.fused.event_table import EventTable
-from bats.fused.launch import launch
+from bats.fused.launch import address, launch
 from bats.losses import SpikeCountClassLoss
 from bats.ops.arguments import blocks
 from bats.ops.losses import accumulate_metrics
@@ -146,7 +146,7 @@ class FusedStep:
         beta1, beta2 = self.optimizer.betas
         out_capacity = output.n_neurons * output.max_n_spike
         _, bounded = hidden.tally()
-        neuron, staged = hidden.neuron, shape.weights1_staged and all(array.data.ptr % 16 == 0 for array in (hidden.matrix, m1, v1))
+        neuron, staged = hidden.neuron, shape.weights1_staged and all(address(array) % 16 == 0 for array in (hidden.matrix, m1, v1))
         arguments = (
             room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_gains, room.slopes, room.places,
             np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),

@@ -204,6 +204,32 @@ class Checks:
                     self.assertGreater(np.abs(moved).max(), 1e-4)
                     self.assertLess(difference(to_numpy(first.weights) - start, moved), 1e-7)
 
+    def test_a_larger_network_trains_as_the_plain_step(self):
+        """Several warps work on the second weights and several tiles of samples on the first; three steps of Adam."""
+        rng = np.random.default_rng(30)
+        images = rng.integers(0, 256, (90, 8, 9)).astype(np.uint8)
+        images[rng.random(images.shape) < 0.4] = 0
+        source = LatencyImages(images, rng.integers(0, 10, 90))
+        found = []
+        for fused in (True, False):
+            neuron = {"tau_s": 0.13, "max_n_spike": 9}
+            layers = [bats.InputLayer(72), bats.LIFLayer(None, 300, theta=0.05, delta_theta=0.05, **neuron)]
+            layers.append(bats.LIFLayer(None, 10, theta=0.3, delta_theta=0.3, **neuron))
+            network = bats.Network(layers, device=self.device, dtype="float64", seed=3)
+            before = [to_numpy(layer.weights).copy() for layer in network.layers[1:]]
+            loss, optimizer = bats.SpikeCountClassLoss(7, 1), bats.AdamOptimizer(1e-3)
+            arguments = (network, loss, source, 30, 0.2, optimizer)
+            step = fuse(*arguments) if fused else Step(*arguments, graph=False)
+            step.start(np.arange(90))
+            step.train_next(steps=3)
+            metrics = step.metrics()
+            found.append((metrics, [to_numpy(layer.weights) - old for layer, old in zip(network.layers[1:], before, strict=True)]))
+        self.assertAlmostEqual(found[0][0].pop("loss"), found[1][0].pop("loss"), delta=1e-8)
+        self.assertEqual(found[0][0], found[1][0])
+        for one, two in zip(found[0][1], found[1][1], strict=True):
+            self.assertGreater(np.abs(two).max(), 1e-3)
+            self.assertLess(difference(one, two), 1e-6)
+
     def test_same_bits_every_time(self):
         first, again = self.trained(True, dtype="float32"), self.trained(True, dtype="float32")
         for one, two in zip(first.network.layers[1:], again.network.layers[1:], strict=True):

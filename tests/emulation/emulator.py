@@ -1,0 +1,66 @@
+"""Compiles a unit of cuda/ with a C++ compiler (cuda_on_cpu.hpp) and launches its kernels on NumPy arrays."""
+
+import ctypes
+import functools
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from bats import kernels
+
+_HEADER = Path(__file__).with_name("cuda_on_cpu.hpp")
+_TYPES = {"float32": "float", "float64": "double"}
+# What only a GPU's assembler and CUDA's compiler know.
+_REPLACED = (
+    ('asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = 1 / x;"),
+    ('asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = std::sqrt(x);"),
+    ("extern __shared__ __align__(16) double shared_memory[];", "double* shared_memory = emulated::aligned_shared();"),
+)
+
+
+def compiler():
+    """Path of a C++ compiler for this machine, or None."""
+    return shutil.which("g++") if platform.machine() in ("x86_64", "AMD64") else None
+
+
+@functools.cache
+def _folder():
+    return tempfile.TemporaryDirectory(prefix="bats_emulation_")
+
+
+@functools.cache
+def _library(unit):
+    text = kernels.source(unit)
+    for cuda, cpp in _REPLACED:
+        text = text.replace(cuda, cpp)
+    calls = "\n".join(
+        f'extern "C" int {name}_{dtype}(const unsigned* sizes, void** arguments)'
+        f" {{ return emulated::launch(&{name}<{real}>, sizes, arguments); }}"
+        for name in kernels.kernel_names(unit)
+        for dtype, real in _TYPES.items()
+    )
+    stem = Path(_folder().name) / unit.replace("/", "_")
+    source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
+    source.write_text(f'#include "{_HEADER}"\n{text}\n{calls}\n', encoding="utf-8")
+    command = [compiler(), "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fPIC", "-shared", "-o", str(library), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{unit}: expected a unit that a C++ compiler takes; it says\n{done.stderr[:4000]}")
+    return ctypes.CDLL(str(library))
+
+
+def launch(unit, name, dtype, grid, n_threads, arguments, shared, seed=0):
+    """As bats.fused.launch.launch, on NumPy arrays. seed: of the order in which blocks and warps run."""
+    call = getattr(_library(unit), f"{name}_{np.dtype(dtype).name}")
+    values = [
+        np.array(argument.ctypes.data if isinstance(argument, np.ndarray) and argument.dtype.fields is None else argument)
+        for argument in arguments
+    ]
+    pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+    sizes = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], n_threads, shared, seed)
+    if call(sizes, pointers) != 0:
+        raise RuntimeError(f"{name}: threads of a block wait for each other at different barriers")
