@@ -47,25 +47,23 @@ def fire(neuron, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, t
 
 
 @njit(cache=True, _nrt=False, fastmath={"contract"}, error_model="numpy")
-def next_crossings(work, b, y, slope, n, four_c, reset):
-    """y [n], the start of the search, becomes that of the spike; slope = du/dt there; b after the reset. work [0], [1]: a and the
-    y at which the search ends."""
+def next_crossings(states, y, slope, n, four_c):
+    """y [n], where the search starts, becomes that of the spike; slope = du/dt there. states: a, b and the y at which it ends."""
     for j in range(n):
-        a = read(work, 0, j)
-        x = np.sqrt(b[j] * b[j] - a * four_c)
-        crossing = min(max((b[j] + x) / (a + a), read(work, 1, j)), y[j])
+        a, b = read(states, 0, j), read(states, 1, j)
+        x = np.sqrt(b * b - a * four_c)
+        crossing = min(max((b + x) / (a + a), read(states, 2, j)), y[j])
         write(slope, j, x * crossing)
-        write(b, j, b[j] - reset / crossing)
         write(y, j, crossing)
 
 
 @njit(cache=True, _nrt=False, inline="always")
 def gather(found, found_words, who):
-    """Places of the set bytes of `found`, in order, into who; returns how many. found_words: the same memory, 8 bytes each."""
+    """Places of the bytes other than 0 of `found`, in order, into who; returns how many. found_words: the same memory, 8 bytes each."""
     n = 0
     for word in range(found_words.shape[0]):
         if found_words[word] != 0:
             for i in range(word * 8, word * 8 + 8):
                 who[n] = i
-                n += found[i]
+                n += found[i] != 0
     return n

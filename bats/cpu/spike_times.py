@@ -15,8 +15,9 @@ from bats.cpu.unaliased import read, write
 TILE = 1024  # neurons of a work item, at most
 CHUNK = 8  # events that _add_chunk takes
 INTERVAL = 5  # numbers about an interval: see _prepare
-WORK = 9  # rows of scratch: what _fire needs for a spike of each neuron (5), a, b before and after events
-LISTS = 3  # of neurons found, firing, and the event after which they fire
+WORK = 11  # rows of scratch: what _fire needs for a spike of each neuron (7), a, b before and after events
+LISTS = 5  # rows of integers: neurons found and firing, and what _fire needs to know of each
+LOWEST_BIT = np.array([0] + [(k & -k).bit_length() - 1 for k in range(1, 256)], dtype=np.int32)
 
 
 @njit(cache=True, _nrt=False, fastmath={"contract"}, error_model="numpy")
@@ -33,15 +34,9 @@ def _add_event(a, b, weights, rows, low, intervals, e, four_c, next_a, next_b, f
         write(found, i, crosses(ai, bi, four_c, y_low, twice_low, twice_high, c_over_low))
 
 
-@njit(cache=True, _nrt=False, inline="always")
-def _nearer(near, m):
-    """The larger of two, near if m is NaN."""
-    return m if m > near else near
-
-
 @njit(cache=True, _nrt=False, fastmath={"contract"})
 def _add_chunk(a, b, weights, rows, low, intervals, e, next_a, next_b, found):
-    """next_a, next_b = a, b after the events e ... e + 7; found: whether b - a y reached the limit of any of them."""
+    """next_a, next_b = a, b after the events e ... e + 7; found: a bit for each of them after which b - a y reached the limit."""
     factors, ends, limits = intervals[0], intervals[2], intervals[4]
     r0, r1, r2, r3, r4, r5, r6, r7 = rows[e], rows[e + 1], rows[e + 2], rows[e + 3], rows[e + 4], rows[e + 5], rows[e + 6], rows[e + 7]
     e0, e1, e2, e3 = factors[e], factors[e + 1], factors[e + 2], factors[e + 3]
@@ -49,105 +44,113 @@ def _add_chunk(a, b, weights, rows, low, intervals, e, next_a, next_b, found):
     y0, y1, y2, y3, y4, y5, y6, y7 = ends[e], ends[e + 1], ends[e + 2], ends[e + 3], ends[e + 4], ends[e + 5], ends[e + 6], ends[e + 7]
     l0, l1, l2, l3 = limits[e], limits[e + 1], limits[e + 2], limits[e + 3]
     l4, l5, l6, l7 = limits[e + 4], limits[e + 5], limits[e + 6], limits[e + 7]
-    zero, start = a.dtype.type(0), a.dtype.type(-1)
+    zero, one = a.dtype.type(0), a.dtype.type(1)
+    m1, m2, m3 = one + one, a.dtype.type(4), a.dtype.type(8)
+    m4, m5, m6, m7 = a.dtype.type(16), a.dtype.type(32), a.dtype.type(64), a.dtype.type(128)
     for i in range(a.shape[0]):
-        ai, bi, near = a[i], b[i], start
+        ai, bi, mark = a[i], b[i], zero  # a float: bytes and floats in one vector loop cost conversions
         w = read(weights, r0, low + i) * e0
         bi, ai = bi + w, ai + w * e0
-        near = _nearer(near, bi - l0 - ai * y0)
+        mark = mark + one if bi - ai * y0 >= l0 else mark
         w = read(weights, r1, low + i) * e1
         bi, ai = bi + w, ai + w * e1
-        near = _nearer(near, bi - l1 - ai * y1)
+        mark = mark + m1 if bi - ai * y1 >= l1 else mark
         w = read(weights, r2, low + i) * e2
         bi, ai = bi + w, ai + w * e2
-        near = _nearer(near, bi - l2 - ai * y2)
+        mark = mark + m2 if bi - ai * y2 >= l2 else mark
         w = read(weights, r3, low + i) * e3
         bi, ai = bi + w, ai + w * e3
-        near = _nearer(near, bi - l3 - ai * y3)
+        mark = mark + m3 if bi - ai * y3 >= l3 else mark
         w = read(weights, r4, low + i) * e4
         bi, ai = bi + w, ai + w * e4
-        near = _nearer(near, bi - l4 - ai * y4)
+        mark = mark + m4 if bi - ai * y4 >= l4 else mark
         w = read(weights, r5, low + i) * e5
         bi, ai = bi + w, ai + w * e5
-        near = _nearer(near, bi - l5 - ai * y5)
+        mark = mark + m5 if bi - ai * y5 >= l5 else mark
         w = read(weights, r6, low + i) * e6
         bi, ai = bi + w, ai + w * e6
-        near = _nearer(near, bi - l6 - ai * y6)
+        mark = mark + m6 if bi - ai * y6 >= l6 else mark
         w = read(weights, r7, low + i) * e7
         bi, ai = bi + w, ai + w * e7
-        near = _nearer(near, bi - l7 - ai * y7)
+        mark = mark + m7 if bi - ai * y7 >= l7 else mark
         write(next_a, i, ai)
         write(next_b, i, bi)
-        write(found, i, near >= zero)
+        write(found, i, np.uint8(mark))
 
 
 @njit(cache=True, _nrt=False, inline="always")
-def _seek(neuron, a, b, weights, rows, intervals, e, end, four_c):
-    """Adds the events from e on to a neuron until it fires; returns the event it fires after (end: none), a and b."""
-    while e < end:
-        w = weights[rows[e], neuron] * intervals[0, e]
+def _state_after(e, neuron, a, b, weights, rows, intervals, first, end):
+    """a, b of a neuron after event e, from those before the event `first`. All events up to `end` are looked at: an exit from
+    the loop that depends on the neuron would be mispredicted."""
+    for u in range(first, end):
+        factor_u = intervals[0, u]
+        w = read(weights, rows[u], neuron) * factor_u
+        w = w if u <= e else w - w
         b += w
-        a += w * intervals[0, e]
-        y_high, y_low = intervals[1, e], intervals[2, e]
-        if crosses(a, b, four_c, y_low, y_low + y_low, y_high + y_high, intervals[3, e]):
-            break
-        e += 1
-    return e, a, b
+        a += w * factor_u
+    return a, b
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _fire(n, low, a, b, weights, event_times, rows, intervals, first, end, t_after, t_origin, four_c, reset, tau, next_b, work, lists,
+def _fire(n, low, a, b, weights, event_times, rows, intervals, first, end, t_after, t_origin, four_c, reset, tau, found, next_b, work, lists,
           times, counts, slopes, status):  # fmt: skip
-    """Walks the n neurons found, places lists[0, :n] in the tile, through the events first ... end - 1 and emits their spikes.
+    """Emits the spikes of n neurons, places lists[0, :n] in the tile, between the events first ... end - 1, those with a bit in found.
 
-    a, b: before these events; next_b: after them, without the resets, which are taken off here. A spike of each neuron at a time.
-    t_after: time of event `end`, or the end of the simulation.
+    a, b: before these events; next_b: after them, without the resets, which are taken off here. t_after: time of event `end`, or the
+    end of the simulation. One spike of each neuron at a time, in two loops without unpredictable branches: which neurons fire
+    in the first interval in question; their spikes, until no neuron fires again in its interval.
     """
     n_slots = times.shape[0]
-    found, places, events = lists[0], lists[1], lists[2]
-    own_a, lows, own_b, y, slope = work[0], work[1], work[2], work[3], work[4]
+    places, marks, firing, events, firing_marks = lists[0], lists[1], lists[2], lists[3], lists[4]
+    own_a, own_b, lows, y, slope, fallen, firing_fallen = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
     never = work.dtype.type(-np.inf)
-    n_firing = 0
     for j in range(n):
-        place = found[j]
-        e, ai, bi = _seek(low + place, a[place], b[place], weights, rows, intervals, first, end, four_c)
-        if e < end:
-            places[n_firing], events[n_firing] = place, e
-            own_a[n_firing], own_b[n_firing], y[n_firing], lows[n_firing] = ai, bi, intervals[1, e], intervals[2, e]
-            n_firing += 1
-    while n_firing > 0:
-        n = n_firing
-        next_crossings(work, own_b, y, slope, n, four_c, reset)
-        n_firing = 0
+        marks[j] = found[places[j]]
+        fallen[j] = 0
+    while n > 0:
+        n_firing = n_later = 0
         for j in range(n):
-            place, e, ai, bi = places[j], events[j], own_a[j], own_b[j]
-            neuron = low + place
-            k = counts[neuron]
-            if k == n_slots:
-                status[2] += 1  # overflow: it would fire once more than it can hold
-                next_b[place] = never
-                continue
-            t_last = event_times[e]
-            if k > 0:
-                t_last = max(t_last, times[k - 1, neuron])
-            t_next = event_times[e + 1] if e + 1 < end else t_after
-            times[k, neuron] = min(max(t_origin - tau * np.log(y[j]), t_last), t_next)
-            slopes[k, neuron] = slope[j]
-            counts[neuron] = k + 1
-            if n_slots == 1:  # time to first spike: done by definition, nothing overflows
-                next_b[place] = never
-                continue
-            y_low = intervals[2, e]
-            next_y = y[j]
-            if not crosses(ai, bi, four_c, y_low, y_low + y_low, next_y + next_y, intervals[3, e]):
-                e, ai, bi = _seek(neuron, ai, bi, weights, rows, intervals, e + 1, end, four_c)
-                if e == end:
-                    next_b[place] = bi
+            place, mark, fall = places[j], marks[j], fallen[j]
+            e = first + LOWEST_BIT[mark]
+            ai, bi = _state_after(e, low + place, a[place], b[place] - fall, weights, rows, intervals, first, end)
+            y_high, y_low = intervals[1, e], intervals[2, e]
+            own_a[n_firing], own_b[n_firing], y[n_firing], lows[n_firing] = ai, bi, y_high, y_low
+            firing[n_firing], events[n_firing], firing_marks[n_firing], firing_fallen[n_firing] = place, e, mark, fall
+            fires = crosses(ai, bi, four_c, y_low, y_low + y_low, y_high + y_high, intervals[3, e])
+            n_firing += fires
+            places[n_later], marks[n_later], fallen[n_later] = place, mark & (mark - 1), fall
+            n_later += (not fires) & (mark & (mark - 1) != 0)
+        while n_firing > 0:
+            n, n_firing = n_firing, 0
+            next_crossings(work, y, slope, n, four_c)
+            for j in range(n):
+                place, e, mark, ai = firing[j], events[j], firing_marks[j], own_a[j]
+                neuron = low + place
+                k = counts[neuron]
+                if k == n_slots:
+                    status[2] += 1  # overflow: it would fire once more than it can hold
+                    next_b[place] = never
                     continue
-                next_y = intervals[1, e]
-            places[n_firing], events[n_firing] = place, e
-            own_a[n_firing], own_b[n_firing], y[n_firing], lows[n_firing] = ai, bi, next_y, intervals[2, e]
-            n_firing += 1
+                t_last = times[max(k - 1, 0), neuron]
+                t_last = t_last if (k > 0) & (t_last > event_times[e]) else event_times[e]
+                t_next = event_times[e + 1] if e + 1 < end else t_after
+                times[k, neuron] = min(max(t_origin - tau * np.log(y[j]), t_last), t_next)
+                slopes[k, neuron] = slope[j]
+                counts[neuron] = k + 1
+                if n_slots == 1:  # time to first spike: done by definition, nothing overflows
+                    next_b[place] = never
+                    continue
+                fall = reset / y[j]
+                next_b[place] -= fall
+                bi, y_low, y_high = own_b[j] - fall, intervals[2, e], y[j]
+                fall += firing_fallen[j]
+                own_a[n_firing], own_b[n_firing], y[n_firing], lows[n_firing] = ai, bi, y_high, y_low
+                firing[n_firing], events[n_firing], firing_marks[n_firing], firing_fallen[n_firing] = place, e, mark, fall
+                fires = crosses(ai, bi, four_c, y_low, y_low + y_low, y_high + y_high, intervals[3, e])
+                n_firing += fires
+                places[n_later], marks[n_later], fallen[n_later] = place, mark & (mark - 1), fall
+                n_later += (not fires) & (mark & (mark - 1) != 0)
+        n = n_later
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
@@ -192,7 +195,7 @@ def _simulate(event_times, event_neurons, n_events, intervals, weights, tau, c, 
               found_words, times, counts, slopes, status):  # fmt: skip
     """Neurons low ... low + tile - 1 of one sample."""
     n_slots = times.shape[0]
-    a, b, next_a, next_b = work[5, :tile], work[6, :tile], work[7, :tile], work[8, :tile]
+    a, b, next_a, next_b = work[7, :tile], work[8, :tile], work[9, :tile], work[10, :tile]
     four_c = c + c + c + c
     for k in range(4):
         status[k] = 0
@@ -221,8 +224,8 @@ def _simulate(event_times, event_neurons, n_events, intervals, weights, tau, c, 
         n = gather(found, found_words, lists[0])
         if n > 0:
             t_after = event_times[end] if end < n_events else t_max
-            _fire(n, low, a, b, weights, event_times, event_neurons, intervals, e, end, t_after, origin * length, four_c, reset, tau, next_b,
-                  work, lists, times, counts, slopes, status)  # fmt: skip
+            _fire(n, low, a, b, weights, event_times, event_neurons, intervals, e, end, t_after, origin * length, four_c, reset, tau, found,
+                  next_b, work, lists, times, counts, slopes, status)  # fmt: skip
         a, b, next_a, next_b = next_a, next_b, a, b
         e = end
     for i in range(tile):
