@@ -168,25 +168,31 @@ def _prepare(event_times, n_events, tau, c, length, t_max, intervals):
     for e in range(n_events):
         t = event_times[e]
         if not t < t_max:
-            return e
+            n_events = e
+            break
         if e > 0 and event_times[e - 1] == t:
             intervals[0, e] = intervals[0, e - 1]
             intervals[1, e] = intervals[1, e - 1]
         else:
             intervals[0, e] = factor(t, origin_of(t, length), length, tau)
             intervals[1, e] = one / intervals[0, e]
-        t_end = min(event_times[e + 1], t_max) if e + 1 < n_events else t_max
+    for e in range(n_events):
+        t = event_times[e]
+        t_end = event_times[e + 1] if e + 1 < n_events else t_max
         if t_end == t:
             intervals[2, e] = np.nan
             intervals[3, e] = np.nan
             intervals[4, e] = np.inf
+            continue
+        if e + 1 < n_events and origin_of(t, length) == origin_of(t_end, length):
+            y_low, last = intervals[1, e + 1], intervals[0, e + 1]
         else:
             y_low = np.exp((origin_of(t, length) * length - t_end) / tau)
             last = one / y_low
-            width = last - intervals[0, e]
-            intervals[2, e] = y_low
-            intervals[3, e] = c / y_low
-            intervals[4, e] = c * (last - width * width * y_low - slack * last)
+        width = last - intervals[0, e]
+        intervals[2, e] = y_low
+        intervals[3, e] = c * last
+        intervals[4, e] = c * (last - width * width * y_low - slack * last)
     return n_events
 
 
