@@ -79,15 +79,12 @@ def _add_chunk(a, b, weights, rows, low, intervals, e, next_a, next_b, found):
 
 
 @njit(cache=True, _nrt=False, inline="always")
-def _state_after(e, neuron, a, b, weights, rows, intervals, first, end):
-    """a, b of a neuron after event e, from those before the event `first`. All events up to `end` are looked at: an exit from
-    the loop that depends on the neuron would be mispredicted."""
-    for u in range(first, end):
-        factor_u = intervals[0, u]
-        w = read(weights, rows[u], neuron) * factor_u
-        w = w if u <= e else w - w
+def _state_after(e, neuron, a, b, weights, rows, intervals, first):
+    """a, b of a neuron after event e, from those before the event `first`."""
+    for u in range(first, e + 1):
+        w = read(weights, rows[u], neuron) * intervals[0, u]
         b += w
-        a += w * factor_u
+        a += w * intervals[0, u]
     return a, b
 
 
@@ -112,7 +109,7 @@ def _fire(n, low, a, b, weights, event_times, rows, intervals, first, end, t_aft
         for j in range(n):
             place, mark, fall = places[j], marks[j], fallen[j]
             e = first + LOWEST_BIT[mark]
-            ai, bi = _state_after(e, low + place, a[place], b[place] - fall, weights, rows, intervals, first, end)
+            ai, bi = _state_after(e, low + place, a[place], b[place] - fall, weights, rows, intervals, first)
             y_high, y_low = intervals[1, e], intervals[2, e]
             own_a[n_firing], own_b[n_firing], y[n_firing], lows[n_firing] = ai, bi, y_high, y_low
             firing[n_firing], events[n_firing], firing_marks[n_firing], firing_fallen[n_firing] = place, e, mark, fall
@@ -254,11 +251,14 @@ def spike_times(event_times, event_neurons, event_counts, weights, tau, c, reset
     """
     batch, n_post = counts.shape
     n_tiles, width = item_status.shape[1], work.shape[2]
-    for s in prange(batch):
-        n_events[s] = _prepare(event_times[s], event_counts[s], tau, c, length, t_max, intervals[s])
+    if n_tiles > 1:
+        for s in prange(batch):
+            n_events[s] = _prepare(event_times[s], event_counts[s], tau, c, length, t_max, intervals[s])
     for item in prange(n_tiles * batch):  # tile by tile, so that a very wide layer's weights are read in turn
         tile, s, thread = item // batch, item % batch, get_thread_id()
         low = tile * width
+        if n_tiles == 1:
+            n_events[s] = _prepare(event_times[s], event_counts[s], tau, c, length, t_max, intervals[s])
         _simulate(
             event_times[s], event_neurons[s], n_events[s], intervals[s], weights, tau, c, reset, length, t_max, low,
             min(width, n_post - low), work[thread], lists[thread], found[thread], found_words[thread], times[s], counts[s], slopes[s],
