@@ -89,8 +89,8 @@ def _state_after(e, neuron, a, b, weights, rows, intervals, first):
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _fire(n, low, a, b, weights, event_times, rows, intervals, first, end, t_after, t_origin, four_c, reset, tau, found, next_b, work, lists,
-          times, counts, slopes, status):  # fmt: skip
+def _fire(n, low, a, b, weights, event_times, rows, intervals, first, end, t_after, t_origin, four_c, reset, tau, found, next_b, work,
+          lists, times, counts, slopes, status):  # fmt: skip
     """Emits the spikes of n neurons, places lists[0, :n] in the tile, between the events first ... end - 1, those with a bit in found.
 
     a, b: before these events; next_b: after them, without the resets, which are taken off here. t_after: time of event `end`, or the
