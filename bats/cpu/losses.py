@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def spike_count_loss(counts, targets, loss, errors):
     """1/2 sum (target - n)^2; error target - n on every emitted spike. targets [B, N] of the errors' type."""
     for b in range(counts.shape[0]):
@@ -20,7 +20,7 @@ def spike_count_loss(counts, targets, loss, errors):
         loss[b] = total
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def spike_count_class_loss(counts, labels, target_true, target_false, loss, errors):
     """spike_count_loss with the target target_true for the label neuron and target_false for the others."""
     for b in range(counts.shape[0]):
@@ -33,7 +33,7 @@ def spike_count_class_loss(counts, labels, target_true, target_false, loss, erro
         loss[b] = total
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def ttfs_softmax_cross_entropy(times, counts, labels, tau, silent_loss, loss, errors):
     """-ln softmax(-t / tau)[label] on first spikes, shifted by the earliest; a silent neuron has probability 0.
 
@@ -57,7 +57,7 @@ def ttfs_softmax_cross_entropy(times, counts, labels, tau, silent_loss, loss, er
         loss[b] = (times[b, 0, label] - first) / tau + np.log(total) if counts[b, label] > 0 else silent_loss
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def spike_time_loss(times, counts, targets, loss, errors):
     """1/2 sum (t - t*)^2 on first spikes, over the neurons that spike and have a finite target. targets [B, N]."""
     for b in range(times.shape[0]):
@@ -71,7 +71,7 @@ def spike_time_loss(times, counts, targets, loss, errors):
         loss[b] = total
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def softmax_cross_entropy(logits, labels, loss, errors):
     """-ln softmax(logits)[label] and dL/dlogits; logits [B, 1, N], shifted by the largest."""
     for b in range(logits.shape[0]):
@@ -85,7 +85,7 @@ def softmax_cross_entropy(logits, labels, loss, errors):
         loss[b] = np.log(total) - (row[label] - largest)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def most_spikes(times, counts, predictions):
     """Neuron with most spikes; ties go to the earliest first spike, then to the lower index; -1 for a silent sample."""
     for b in range(counts.shape[0]):
@@ -99,7 +99,7 @@ def most_spikes(times, counts, predictions):
         predictions[b] = best
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def first_spike(times, counts, predictions):
     """Neuron that spikes first; ties go to the lower index; -1 for a silent sample."""
     for b in range(counts.shape[0]):
@@ -110,7 +110,7 @@ def first_spike(times, counts, predictions):
         predictions[b] = best
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def largest(logits, counts, predictions):
     """Neuron with the largest logit [B, 1, N]; ties go to the lower index; -1 if all are NaN."""
     for b in range(counts.shape[0]):
@@ -121,7 +121,7 @@ def largest(logits, counts, predictions):
         predictions[b] = best
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True)
 def accumulate_metrics(loss, predictions, counts, labels, totals):
     """totals [4] float64 += samples, sum of the loss, correct predictions, silent label neurons."""
     for b in range(loss.shape[0]):
