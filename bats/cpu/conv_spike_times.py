@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 
 from bats.cpu.conv_geometry import filter_row, place_of, positions_seeing
-from bats.cpu.spike_times import _fire, crosses
+from bats.cpu.crossings import crosses, fire
 from bats.cpu.time_grid import factor, move, origin_of
 
 
@@ -39,7 +39,9 @@ def _close_interval(position, a, b, c, reset, tau, t_origin, t_last, t_next, y_h
             for i in range(word * 8, min(word * 8 + 8, a.shape[0])):
                 if found[i]:
                     neuron = position * a.shape[0] + i
-                    _fire(i, neuron, a, b, c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times, counts, slopes, status)
+                    b[i] = fire(
+                        neuron, a[i], b[i], c, reset, tau, y_high, y_low, t_origin, t_last, t_next, times, counts, slopes, status
+                    )
 
 
 @njit(cache=True, error_model="numpy")

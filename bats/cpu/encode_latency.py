@@ -3,7 +3,7 @@
 from numba import njit, prange
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _encode_one(pixels, latencies, start, times, neurons):
     """Counting sort by latency: darker is later, equal pixels stay in the order of their index."""
     start[:] = 0
@@ -29,7 +29,7 @@ def encode_latency(images, indices, latencies, start, times, neurons, counts):
         counts[b] = _encode_one(images[indices[b]], latencies, start[b], times[b], neurons[b])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def next_batch(order, cursor, all_labels, indices, labels):
     """indices [B], labels [B] = the next B entries of order from cursor[0] on, and their labels; cursor moves on."""
     first = cursor[0]
@@ -39,7 +39,7 @@ def next_batch(order, cursor, all_labels, indices, labels):
     cursor[0] = first + indices.shape[0]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def gather_spike_trains(times, counts, indices, out_times, out_counts):
     """Rows `indices` of times [n, K, N] and counts [n, N]."""
     for b in range(indices.shape[0]):

@@ -5,7 +5,7 @@ from numba import njit, prange
 from bats.cpu.time_grid import factor, move, origin_of
 
 
-@njit(cache=True, fastmath={"contract", "reassoc"})
+@njit(cache=True, _nrt=False, fastmath={"contract", "reassoc"})
 def _dot(row, p, q, e):
     total = e - e
     for i in range(row.shape[0]):
@@ -13,7 +13,7 @@ def _dot(row, p, q, e):
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _one(event_times, event_positions, event_neurons, n_events, factors, weights, out_times, out_positions, out_neurons, n_out,
          gains, length, tau, p, q, errors):  # fmt: skip
     p[:] = 0

@@ -10,7 +10,7 @@ BITS = 8
 DIGITS = 1 << BITS
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _pass(keys, positions, n, shift, start, out_keys, out_positions):
     """One counting sort by 8 bits; False if all keys have them in common (nothing was moved then)."""
     start[:] = 0
@@ -33,7 +33,7 @@ def _pass(keys, positions, n, shift, start, out_keys, out_positions):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _sort_one(trains, train_counts, keys, neurons, positions, other_keys, other_positions, start):
     n_neurons = trains.shape[1]
     total = 0

@@ -10,19 +10,19 @@ from numba import njit
 SPAN = 8  # L / tau
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, _nrt=False, inline="always")
 def origin_of(t, length):
     """Number c of the origin that t belongs to (an integer, held as a float)."""
     return np.floor(t / length)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, _nrt=False, inline="always")
 def factor(t, origin, length, tau):
     """E = e^{(t - c L) / tau}."""
     return np.exp((t - origin * length) / tau)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def move(single, double, n_lengths, length, tau):
     """Sums over neurons that decay with tau (single) and tau_s (double), moved by n_lengths origins.
 

@@ -236,9 +236,9 @@ class LIFLayer(WeightedLayer):
         if self.xp is not np:
             return None
         batch, n_events = events.times.shape
-        if self._scratch is None or len(self._scratch[0]) < batch or self._scratch[1].shape[1] != n_events:
+        if self._scratch is None or len(self._scratch[0]) < batch or self._scratch[1].shape[-1] != n_events:
             self._scratch = ops.forward_scratch(np, batch, n_events, self.n_neurons, self.dtype)
-        return tuple(array[:batch] for array in self._scratch)
+        return self._scratch
 
     def _grid_scratch(self, events, geometry):
         """Room for the forward pass on a grid, on the CPU; None on CUDA."""

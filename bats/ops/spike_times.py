@@ -1,5 +1,6 @@
 """Forward pass of a dense LIF layer: event lists to spike trains (docs/theory.md, section 2)."""
 
+import numba
 import numpy as np
 
 from bats import kernels
@@ -20,19 +21,22 @@ def scratch_for(xp, batch, n_events, n_post, dtype):
         return None
     tiles = blocks(n_post, cpu.TILE)
     width = 8 * blocks(n_post, 8 * tiles)
-    words = np.zeros((batch, tiles, width // 8), dtype=np.uint64)
+    threads = numba.config.NUMBA_NUM_THREADS
+    words = np.zeros((threads, width // 8), dtype=np.uint64)
     return (
         np.zeros(batch, dtype=np.int64),
-        *(np.empty((batch, n_events), dtype=dtype) for _ in range(2)),
-        *(np.empty((batch, tiles, width), dtype=dtype) for _ in range(2)),
-        words.view(np.uint8), words, np.zeros((batch, tiles, 4), dtype=np.int64),
+        np.empty((batch, cpu.INTERVAL, n_events), dtype=dtype),
+        np.zeros((batch, tiles, 4), dtype=np.int64),
+        np.empty((threads, cpu.WORK, width), dtype=dtype), np.empty((threads, cpu.LISTS, width), dtype=np.int32),
+        words.view(np.uint8), words,
     )  # fmt: skip
 
 
 def _scratch_of(scratch, batch, n_events):
-    if scratch[1].shape != (batch, n_events):
-        raise ValueError(f"scratch: expected one for {batch} samples of {n_events} events, received {scratch[1].shape}")
-    return scratch
+    largest, _, room = scratch[1].shape
+    if largest < batch or room != n_events:
+        raise ValueError(f"scratch: expected one for at least {batch} samples of {n_events} events, received {scratch[1].shape}")
+    return *(array[:batch] for array in scratch[:3]), *scratch[3:]
 
 
 def spike_times(events, weights, neuron, t_max, times, counts, slopes, status, scratch=None, variant=None):

@@ -2,6 +2,7 @@
 
 import functools
 
+import numba
 import numpy as np
 
 from bats import kernels
@@ -19,16 +20,15 @@ INNER_GROUPS = 8  # groups of samples within a block
 POSTS = 2  # post-neurons of a block
 WANTED_BLOCKS = 132 * 3
 SHARED_BYTES = 96 * 1024  # of a block, where the device has as much
-CPU_ITEMS = 8  # pieces of work, at least, that threads share
 
 
 def scratch_for(xp, batch, n_pre, n_post, dtype):
     """What weight_gradient needs beside its arguments, as a dict of arrays; made once for batches of up to `batch`."""
     if xp is np:
-        width = cpu.tile_width(n_post)
+        groups, width = cpu.layout(batch, n_post, numba.config.NUMBA_NUM_THREADS)
         tiles = blocks(n_post, width)
-        groups = min(batch, blocks(CPU_ITEMS, tiles)) if tiles < CPU_ITEMS else 1
-        sums = {name: np.empty((tiles * groups, width), dtype=dtype) for name in ("p", "q", "value")}
+        sums = {name: np.empty((tiles * groups, width), dtype=dtype) for name in ("p", "q")}
+        sums["late"] = np.empty((tiles * groups, 4, cpu.BLOCK + 1), dtype=dtype)
         return {**sums, "partial": np.empty((groups if groups > 1 else 0, n_pre, n_post), dtype=dtype)}
     geometry = _one_position(n_pre, n_post)
     if _fits(batch, geometry, dtype):
@@ -108,8 +108,8 @@ def weight_gradient(events, factors, times, counts, out_events, gains, neuron, g
     if not is_cupy(times):
         cpu.weight_gradient(
             events.times, events.neurons, events.counts, factors, out_events.times, out_events.neurons, out_events.positions,
-            out_events.counts, gains.reshape(batch, -1), neuron.length, neuron.tau, scale, cpu.tile_width(n_post),
-            scratch["p"], scratch["q"], scratch["value"], scratch["partial"], gradient,
+            out_events.counts, gains.reshape(batch, -1), neuron.length, neuron.tau, scale,
+            scratch["p"], scratch["q"], scratch["late"], scratch["partial"], gradient,
         )  # fmt: skip
         return
     if later is not None and events.n_slots > 1 and "looked_up" in scratch:
