@@ -120,6 +120,7 @@ class Network:
         """The forward pass on an event list that is sorted already; no checks, no allocation, no synchronisation."""
         for layer in self.layers[1:]:
             layer.use(events.batch)
+            layer.training = training
         self.input_layer.events = events
         for layer in self.layers[1:]:
             events = layer.forward(events, max_simulation, sort=training or layer is not self.layers[-1])

@@ -1,10 +1,13 @@
 """Operations: each checks its arguments, then runs its CPU twin (bats/cpu) or its CUDA kernel (cuda/), by where the arrays are."""
 
+from bats.ops.conv_forward import allocate_fields, conv_forward
+from bats.ops.conv_forward import fits as fits_fields
 from bats.ops.conv_presynaptic_errors import conv_presynaptic_errors
 from bats.ops.conv_spike_times import conv_spike_times
 from bats.ops.conv_spike_times import scratch_for as conv_forward_scratch
 from bats.ops.conv_weight_gradient import conv_weight_gradient
 from bats.ops.conv_weight_gradient import scratch_for as conv_gradient_scratch
+from bats.ops.dense_forward import dense_forward
 from bats.ops.densify import densify_events, densify_latencies
 from bats.ops.elastic_deformation import elastic_deformation
 from bats.ops.encode_latency import encode_latency, gather_spike_trains, next_batch
@@ -12,6 +15,8 @@ from bats.ops.ensemble_gradient import ensemble_gradient
 from bats.ops.grid_spike_times import grid_recurrent_errors, grid_spike_times
 from bats.ops.grid_spike_times import scratch_for as grid_forward_scratch
 from bats.ops.later_sums import later_sums
+from bats.ops.layer_backward import layer_backward
+from bats.ops.layer_backward import scratch_for as layer_backward_scratch
 from bats.ops.losses import (
     accumulate_metrics,
     predict,
@@ -49,12 +54,15 @@ __all__ = [
     "SteppedNeuron",
     "accumulate_metrics",
     "adam",
+    "allocate_fields",
     "bias_gradient",
+    "conv_forward",
     "conv_forward_scratch",
     "conv_gradient_scratch",
     "conv_presynaptic_errors",
     "conv_spike_times",
     "conv_weight_gradient",
+    "dense_forward",
     "densify_events",
     "densify_latencies",
     "elastic_deformation",
@@ -62,6 +70,7 @@ __all__ = [
     "ensemble_gradient",
     "event_factors",
     "filter_scratch",
+    "fits_fields",
     "forward_scratch",
     "gather_spike_trains",
     "gradient_descent",
@@ -70,6 +79,8 @@ __all__ = [
     "grid_recurrent_errors",
     "grid_spike_times",
     "later_sums",
+    "layer_backward",
+    "layer_backward_scratch",
     "lif_steps",
     "lif_steps_backward",
     "matrix_product",

@@ -1,0 +1,256 @@
+// Backward pass of a convolutional or dense layer in one walk (docs/theory.md, (19) and (30)); a dense layer is one position that
+// sees everything.
+//
+// A unit is one position of one sample: its receptive field (a sorted list of events, made by the forward pass) and its neurons.
+// A block owns some channels and some units. (1) A thread per neuron goes backwards through its resets and leaves, for every spike,
+// q = e^{t / tau} and G = delta tau / (z q^2): an event at E < q adds G E (E - q) to the gradient of its weight and w G E (2 E - q) / tau
+// to dL/dt of the event. (2) Any warp takes any 32 events of any unit, a lane each: for every neuron that spikes later it looks up the
+// sums over spikes after all 32, and looks at those among the 32 one by one. Events in time are neighbours in the list, so there
+// are few of the latter. Weights lie in shared memory, their gradients too, in fixed point (common/fixed_point.cuh).
+// (3) Each block writes its own sums, each (filter element, event) its own error: what adds them up does it in a fixed order.
+#include "common/block.cuh"
+#include "common/constants.cuh"
+#include "common/fixed_point.cuh"
+#include "conv/records.cuh"
+
+template <typename real>
+struct __align__(2 * sizeof(real)) Gain {
+    real q, g;
+};
+
+// (1) for one neuron. Returns sum |delta tau / z| / 4, the bound of what its spikes add to a weight per event.
+template <typename real>
+__device__ __forceinline__ real gains_of(const real* errors, const real* times, const real* slopes, size_t stride, int count,
+                                         real tau, real reset, real slope_floor, int& n_bounded, Gain<real>* gains) {
+    constexpr int AHEAD = 4;  // spikes loaded together: the recurrence then waits for memory once in four spikes
+    real later = 0, bound = 0;
+    for (int last = count - 1; last >= 0; last -= AHEAD) {
+        real slope[AHEAD], t[AHEAD], error[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            const size_t spike = max(last - u, 0) * stride;
+            slope[u] = slopes[spike];
+            t[u] = times[spike];
+            error[u] = errors[spike];
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            if (last - u < 0) break;
+            if (slope[u] < slope_floor) {
+                slope[u] = slope_floor;
+                ++n_bounded;
+            }
+            const real y = exp(-t[u] / tau), q = 1 / y;
+            const real response = (error[u] + later * q) / slope[u], gain = response * tau;
+            later += response * reset * y;
+            bound += abs(gain) / 4;
+            gains[last - u] = {q, gain * y * y};
+        }
+    }
+    return bound;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// blocks (groups of `width` channels, blocks of units), up to 1024 threads; shared memory as bats/ops/layer_backward.py counts it.
+template <typename real>
+__global__ void __launch_bounds__(1024, 1) layer_backward(
+        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts,
+        int capacity, int pre_slots,            // pre_slots: events that one weight may see from one unit
+        const int* __restrict__ fields, const int* __restrict__ field_counts,  // [B, positions, field_capacity], [B, positions]
+        const unsigned* __restrict__ places, int field_capacity, int has_fields,           // [B, capacity]; without fields: see all events
+        const real* __restrict__ errors, const real* __restrict__ times, const real* __restrict__ slopes,  // [B, n_slots, N]
+        const int* __restrict__ counts,         // [B, N]
+        const real* __restrict__ weights,       // [rows, C]
+        Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int add,
+        real tau, real reset, real slope_floor, real scale,
+        real* __restrict__ partial,             // [blocks of units, rows, C]
+        int wants_errors, real* __restrict__ tap_errors,  // [groups, filter elements, B, capacity]
+        unsigned long long* bounded) {          // [B, 4]
+    using fixed = typename FixedPoint<real>::type;
+    extern __shared__ double shared_memory[];
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
+    const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, taps = g.filter_x * g.filter_y;
+    const int rows = g.pre_c * taps, pitch = rows | 1;
+    const int first_c = blockIdx.x * width, n_c = min(width, g.post_c - first_c);
+
+    Gain<real>* gains = reinterpret_cast<Gain<real>*>(shared_memory);     // [units, width, n_slots]
+    fixed* sums = reinterpret_cast<fixed*>(gains + (size_t)units_per_round * width * n_slots);  // [width, pitch]
+    real* own_weights = reinterpret_cast<real*>(sums + width * pitch);    // [width, pitch] if errors are wanted
+    real* bounds = own_weights + (wants_errors ? width * pitch : 0);      // [units, width]
+    real* total_bounds = bounds + units_per_round * width;                // [width]
+    int* n_of = reinterpret_cast<int*>(total_bounds + width);             // [units, width]
+    int* lengths = n_of + units_per_round * width;                        // [units]: events
+    int* starts = lengths + units_per_round;                              // [units + 1]: groups of 32 events before
+
+    if (wants_errors) {
+        for (int place = t; place < rows * n_c; place += blockDim.x) {
+            const int row = place / n_c, c = place - row * n_c;
+            own_weights[c * pitch + row] = weights[(size_t)row * g.post_c + first_c + c];
+        }
+    }
+    const int n_units_total = batch * n_positions;
+    for (int round = 0; round < rounds; ++round) {
+        const int first_unit = (blockIdx.y * rounds + round) * units_per_round;
+        const int n_units = max(0, min(units_per_round, n_units_total - first_unit));
+        __syncthreads();
+        for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
+
+        // (1) Spikes, and their bounds.
+        for (int item = t; item < n_units * width; item += blockDim.x) {
+            const int unit = first_unit + item / width, c = item % width;
+            int count = 0, n_bounded = 0;
+            real bound = 0;
+            if (c < n_c) {
+                const size_t s = unit / n_positions, i = (unit % n_positions) * g.post_c + first_c + c, base = s * n_slots * n_post + i;
+                count = counts[s * n_post + i];
+                bound = gains_of(errors + base, times + base, slopes + base, n_post, count, tau, reset, slope_floor, n_bounded,
+                                 gains + (size_t)item * n_slots);
+                if (n_bounded) atomicAdd(&bounded[s * 4], (unsigned long long)n_bounded);
+            }
+            n_of[item] = count;
+            bounds[item] = bound;
+        }
+        if (t < n_units) {
+            lengths[t] = has_fields ? field_counts[first_unit + t] : event_counts[(first_unit + t) / n_positions];
+        }
+        __syncthreads();
+        int groups = 0, n_tasks;
+        if (t < n_units) {
+            bool active = wants_errors;
+            for (int c = 0; c < n_c; ++c) active |= n_of[t * width + c] > 0;
+            groups = active ? (lengths[t] + 31) / 32 : 0;
+        }
+        const int start = block_exclusive_sum(groups, &n_tasks);
+        if (t < n_units) starts[t] = start;
+        if (t < n_c) {
+            real bound = 0;
+            for (int u = 0; u < n_units; ++u) bound += bounds[u * width + t];
+            total_bounds[t] = bound * pre_slots;
+        }
+        __syncthreads();
+
+        // (2) 32 events at a time.
+        for (int task = warp; task < n_tasks; task += n_warps) {
+            int u = 0;
+            for (int high = n_units; high - u > 1;) {  // the last unit that starts at or before the task
+                const int middle = (u + high) >> 1;
+                if (starts[middle] <= task) u = middle;
+                else high = middle;
+            }
+            const int unit = first_unit + u, s = unit / n_positions, position = unit - s * n_positions;
+            const int place = (task - starts[u]) * 32 + lane, n_here = min(32, lengths[u] - (task - starts[u]) * 32);
+            const bool mine = lane < n_here;
+            int event = place, row = 0;
+            real factor = 0;
+            if (mine) {
+                if (has_fields) event = fields[(size_t)unit * field_capacity + place];
+                const size_t at = (size_t)s * capacity + event;
+                factor = bounded_factor(event_times[at], tau);
+                row = has_fields ? row_from(g, places[at], position / g.post_y, position % g.post_y) : event_neurons[at];
+            }
+            const real earliest = __shfl_sync(FULL_WARP, factor, 0), latest = __shfl_sync(FULL_WARP, factor, n_here - 1);
+            real error = 0;
+            for (int base_c = 0; base_c < n_c; base_c += 32) {
+                // A lane per neuron: sums over its spikes after all events; from ... to are those among the events.
+                const int c = base_c + lane;
+                const Gain<real>* own = gains + (size_t)(u * width + min(c, n_c - 1)) * n_slots;
+                const int n = c < n_c ? n_of[u * width + c] : 0;
+                real sum_g = 0, sum_gq = 0;
+                int k = n - 1;
+                while (k >= 0 && own[k].q > latest) {
+                    sum_g += own[k].g;
+                    sum_gq += own[k].g * own[k].q;
+                    --k;
+                }
+                const int to = k;
+                while (k >= 0 && own[k].q > earliest) --k;
+                const int span = (k + 1) << 16 | (to + 1);  // from, end
+                for (unsigned active = __ballot_sync(FULL_WARP, k < n - 1); active; active &= active - 1) {
+                    const int source = __ffs(active) - 1, channel = base_c + source;
+                    const real later_g = __shfl_sync(FULL_WARP, sum_g, source), later_gq = __shfl_sync(FULL_WARP, sum_gq, source);
+                    const int among = __shfl_sync(FULL_WARP, span, source);
+                    real p = later_g, d = later_gq - factor * later_g;  // sum G and sum G (q - E) over the spikes after the event
+                    const Gain<real>* list = gains + (size_t)(u * width + channel) * n_slots;
+                    for (int m = among >> 16; m < (among & 0xffff); ++m) {
+                        const Gain<real> gain = list[m];
+                        if (gain.q > factor) {
+                            p += gain.g;
+                            d += gain.g * (gain.q - factor);
+                        }
+                    }
+                    if (mine) {
+                        if (wants_errors) error += own_weights[channel * pitch + row] * (factor * p - d);
+                        const real units = to_fixed_units(total_bounds[channel]);
+                        if (d != 0) FixedPoint<real>::add(&sums[channel * pitch + row], -d * factor * units);
+                    }
+                }
+            }
+            if (wants_errors && mine) {
+                const int tap = row % taps;
+                tap_errors[(((size_t)blockIdx.x * taps + tap) * batch + s) * capacity + event] = error * factor / tau;
+            }
+        }
+        __syncthreads();
+
+        // (3) The sums of this block.
+        for (int place = t; place < rows * n_c; place += blockDim.x) {
+            const int row = place / n_c, c = place - row * n_c;
+            real* to = partial + ((size_t)blockIdx.y * rows + row) * g.post_c + first_c + c;
+            const real sum = sums[c * pitch + row] * (from_fixed_units(total_bounds[c]) * scale);
+            *to = round > 0 || add ? *to + sum : sum;
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// gradient = sum of the blocks' sums. 32 weights per block of 256 threads: eight threads share the blocks of a weight.
+template <typename real>
+__global__ void __launch_bounds__(256) add_partial(const real* __restrict__ partial, int n_partial, long long size,
+                                                   real* __restrict__ gradient) {
+    __shared__ real sums[8][33];
+    const int column = threadIdx.x & 31, part = threadIdx.x >> 5;
+    const long long w = (long long)blockIdx.x * 32 + column;
+    real sum = 0;
+    if (w < size) {
+#pragma unroll 8
+        for (int p = part; p < n_partial; p += 8) sum += partial[p * size + w];
+    }
+    sums[part][column] = sum;
+    __syncthreads();
+    if (part == 0 && w < size) {
+        for (int p = 1; p < 8; ++p) sum += sums[p][column];
+        gradient[w] = sum;
+    }
+}
+
+// dL/dt of every event: the sum over groups of channels and the filter elements through which some position sees it.
+// blocks (any, B), 256 threads. An event that no position sees gets 0.
+template <typename real>
+__global__ void __launch_bounds__(256) add_taps(
+        const real* __restrict__ tap_errors, const real* __restrict__ event_times, const int* __restrict__ event_neurons,
+        const int* __restrict__ event_positions, const int* __restrict__ event_counts, int capacity, Geometry g, int has_fields, int groups,
+        int batch, int train_size, real tau, real last_factor,  // events from last_factor on are in no field
+        real* __restrict__ errors) {  // [B, train_size]
+    const size_t s = blockIdx.y, stride = (size_t)batch * capacity;
+    const int n_events = event_counts[s];
+    for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
+        const real* own = tap_errors + s * capacity + e;
+        real sum = 0;
+        if (!has_fields) {
+#pragma unroll 8
+            for (int group = 0; group < groups; ++group) sum += own[group * stride];
+        } else if (bounded_factor(event_times[s * capacity + e], tau) < last_factor) {
+            const Place place = place_of(g, event_neurons[s * capacity + e]);
+            const int taps = g.filter_x * g.filter_y;
+            for (int group = 0; group < groups; ++group) {
+                for (int fy = 0; fy < g.filter_y; ++fy) {
+#pragma unroll 5
+                    for (int fx = 0; fx < g.filter_x; ++fx) {
+                        if (posts_through(g, place, fx, fy) >= 0) sum += own[(size_t)(group * taps + fy * g.filter_x + fx) * stride];
+                    }
+                }
+            }
+        }
+        errors[s * train_size + event_positions[s * capacity + e]] = sum;
+    }
+}
