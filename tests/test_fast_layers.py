@@ -1,4 +1,4 @@
-"""The kernels for short times (bats/layers/fast.py): the oracle's tests with a finite horizon, and small layouts against the general kernels."""
+"""The kernels for short times (bats/layers/fast.py): the oracle's tests with a horizon, and small layouts against the general kernels."""
 
 import unittest
 from unittest import mock
@@ -48,6 +48,7 @@ class Convolutions(test_conv_against_oracle.AgainstOracle, WithHorizon):
 
 
 class DenseNetworks(test_networks_against_oracle.AgainstOracle, WithHorizon):
+    device = "cuda"
     test_random_shapes = test_training_steps = None  # run elsewhere, with horizons of their own
 
 
