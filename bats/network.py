@@ -122,8 +122,12 @@ class Network:
             layer.use(events.batch)
             layer.training = training
         self.input_layer.events = events
-        for layer in self.layers[1:]:
-            events = layer.forward(events, max_simulation, sort=training or layer is not self.layers[-1])
+        for layer, following in zip(self.layers[1:], [*self.layers[2:], None], strict=True):
+            if isinstance(layer, PoolingLayer) and layer.sorts():
+                events = layer.forward_trains(*layer.previous_layer.trains)
+            else:
+                sort = following is not None and not (isinstance(following, PoolingLayer) and following.sorts())
+                events = layer.forward(events, max_simulation, sort=sort)
 
     def mark_forward(self, events, training):
         """What is left to do in Python after forward_events, or after a replay of a captured one."""

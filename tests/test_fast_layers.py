@@ -74,7 +74,7 @@ class Layouts(Cuda):
         for name, a, b in zip(("counts", "status"), found[1::2], expected[1::2], strict=True):
             np.testing.assert_array_equal(to_numpy(a), to_numpy(b), name)
         times, counts = to_numpy(expected[0]), to_numpy(expected[1])
-        self.assertGreater(counts.sum(), 20)
+        self.assertGreater(counts.sum(), 10)
         np.testing.assert_allclose(to_numpy(found[0]), times, atol=tolerance)
         on = np.isfinite(times)
         np.testing.assert_allclose(to_numpy(found[2])[on], to_numpy(expected[2])[on], rtol=1e3 * tolerance, atol=1e3 * tolerance)
@@ -93,24 +93,24 @@ class Layouts(Cuda):
                         ops.spike_times(events, weights, neuron, 1.3, *runs[1])
                         self.assert_same_trains(*runs, tolerance)
 
-    def test_conv_forward_with_one_or_two_channels_per_lane(self):
+    def test_conv_forward(self):
+        """Fewer channels than lanes, and several tiles of them."""
         for dtype, tolerance in ((np.float64, 1e-10), (np.float32, 2e-4)):
             for channels in (3, 33, 70):
-                for double in (False, True):
-                    with self.subTest(dtype=dtype.__name__, channels=channels, double=double):
-                        geometry = convolve((7, 6, 5), (4, 3, channels), (1, 2), (1, 0))
-                        _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, pre_slots=4)
-                        runs = [self.outputs(5, 4, geometry.n_post, dtype) for _ in range(2)]
-                        fields = conv_forward.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype))
-                        ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, double=double)
-                        ops.conv_spike_times(events, weights, geometry, neuron, 1.3, *runs[1])
-                        self.assert_same_trains(*runs, tolerance)
+                with self.subTest(dtype=dtype.__name__, channels=channels):
+                    geometry = convolve((7, 6, 5), (4, 3, channels), (1, 2), (1, 0))
+                    _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, pre_slots=4)
+                    runs = [self.outputs(5, 4, geometry.n_post, dtype) for _ in range(2)]
+                    fields = conv_forward.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype))
+                    ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields)
+                    ops.conv_spike_times(events, weights, geometry, neuron, 1.3, *runs[1])
+                    self.assert_same_trains(*runs, tolerance)
 
     def test_backward_in_rounds_groups_and_parts(self):
         """Against recurrent_errors, later_sums and the two operations after it; input events after the horizon get exact zeros."""
         dense, grid = convolve((1, 1, 60), (1, 1, 37)), convolve((7, 6, 3), (3, 2, 37), (2, 1), (0, 1))
         for geometry, late in ((dense, False), (dense, True), (grid, False), (grid, True)):
-            for limits in ({}, {"limit": 12_000}, {"limit": 6_000, "SCRATCH_BYTES": 100_000, "MAX_UNITS": 2, "WANTED_BLOCKS": 3}):
+            for limits in ({}, {"limit": 28_000}, {"limit": 22_000, "SCRATCH_BYTES": 100_000, "MAX_UNITS": 2, "WANTED_BLOCKS": 3}):
                 with self.subTest(positions=geometry.post_x * geometry.post_y, late=late, limits=limits):
                     self.check_backward(geometry, late, dict(limits))
 
@@ -134,8 +134,8 @@ class Layouts(Cuda):
             scratch = ops.layer_backward_scratch(self.xp, batch, geometry, n_slots, events.times.shape[1], dtype, True, limit)
             shape = scratch["layout"]
             if limits:
-                self.assertGreater(shape.rounds, 1)
                 self.assertLess(shape.at_once, batch)
+                self.assertGreater(shape.rounds, 0 if fields is None else 1)
             ops.layer_backward(
                 events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradients[0], found, bounded[0], scratch
             )

@@ -94,6 +94,8 @@ class ConvLIFLayer(LIFLayer):
 
     def _backward(self, errors, events, pre_errors, space):
         """The backward pass with the general kernels."""
+        if self.grid is None:
+            self._sorted(space)
         gains, geometry, neuron = self._gains(errors, space), self.geometry, self.neuron
         later = None if self.xp is np else self._later_sums(space)
         factors = self._event_factors(events)

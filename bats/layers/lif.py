@@ -65,6 +65,7 @@ class LIFLayer(WeightedLayer):
         self._space = None  # workspace for the largest batch so far
         self._later = None  # room for _later_sums
         self._fast = FastPath(self)
+        self._is_sorted = True  # whether the last forward pass filled the event list
         self._tally = None  # counters of kernels that do without the workspace
         self._at = None  # batch size -> the part of the workspace it uses
         self._batch = 0
@@ -117,7 +118,13 @@ class LIFLayer(WeightedLayer):
     @property
     def events(self):
         """The spikes of the last forward pass as an event list."""
-        return self._at(self._batch).events
+        return self._sorted(self._at(self._batch))
+
+    def _sorted(self, space):
+        """space.events, sorted now if the forward pass had no use for it."""
+        if not self._is_sorted:
+            ops.sort_events(space.times, space.counts, space.events, space.sort)
+        return space.events
 
     @property
     def errors(self):
@@ -174,7 +181,7 @@ class LIFLayer(WeightedLayer):
 
     # ------------------------------------------------------------------------------------------------------------------
     def forward(self, events, t_max, sort=True):
-        """Runs the layer on its input events; returns its own, sorted (not filled if sort is False)."""
+        """Runs the layer on its input events; returns its own, sorted (not filled yet if sort is False)."""
         space = self._at(self._batch)
         if self.grid is None:
             self._simulate(events, t_max, space)
@@ -184,8 +191,10 @@ class LIFLayer(WeightedLayer):
                 events, self._weights.reshape(geometry.weight_shape), geometry, self.neuron, self.grid, t_max, space.times, space.crossings,
                 space.counts, space.slopes, space.status, self._grid_scratch(events, geometry),
             )  # fmt: skip
+        self._is_sorted = False
         if sort:
-            ops.sort_events(space.times, space.counts, space.events, space.sort)
+            self._sorted(space)
+            self._is_sorted = True
         return space.events
 
     def _simulate(self, events, t_max, space):
@@ -225,6 +234,8 @@ class LIFLayer(WeightedLayer):
 
     def _backward(self, errors, events, pre_errors, space):
         """The backward pass with the general kernels."""
+        if self.grid is None:
+            self._sorted(space)
         gains = self._gains(errors, space)
         factors = self._event_factors(events)
         later = None

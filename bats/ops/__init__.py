@@ -31,8 +31,8 @@ from bats.ops.optimizers import adam, gradient_descent, tick
 from bats.ops.pool_events import pool_events
 from bats.ops.presynaptic_errors import presynaptic_errors, wants_later_sums
 from bats.ops.recurrent_errors import recurrent_errors
+from bats.ops.sort_events import bucket_sort, fits_buckets, sort_events
 from bats.ops.sort_events import scratch_for as sort_scratch
-from bats.ops.sort_events import sort_events
 from bats.ops.spike_rates import raise_silent, spike_rate_errors, spike_rates
 from bats.ops.spike_times import scratch_for as forward_scratch
 from bats.ops.spike_times import spike_times
@@ -56,6 +56,7 @@ __all__ = [
     "adam",
     "allocate_fields",
     "bias_gradient",
+    "bucket_sort",
     "conv_forward",
     "conv_forward_scratch",
     "conv_gradient_scratch",
@@ -70,6 +71,7 @@ __all__ = [
     "ensemble_gradient",
     "event_factors",
     "filter_scratch",
+    "fits_buckets",
     "fits_fields",
     "forward_scratch",
     "gather_spike_trains",

@@ -10,7 +10,7 @@ import numpy as np
 from bats import kernels
 from bats.ops.arguments import blocks, expect
 from bats.ops.conv_geometry import packed
-from bats.ops.conv_spike_times import expect_forward
+from bats.ops.conv_spike_times import channel_tiles, expect_forward
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
 LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
@@ -54,16 +54,8 @@ def allocate_fields(xp, batch, geometry, capacity, dtype, with_lists=True):
     return Fields(xp.empty((batch, capacity), dtype=dtype), xp.empty((batch, capacity), dtype=np.uint32), lists, counts)
 
 
-def layout(n_channels, double=None):
-    """(channels per lane, lanes, tiles)."""
-    each = 2 if (n_channels > 32 if double is None else double) else 1
-    tiles = blocks(n_channels, 32 * each)
-    return each, blocks(n_channels, tiles * each), tiles
-
-
-def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, double=None):
-    """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields.
-    double: whether a lane has two channels (default: where there are more than 32)."""
+def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True):
+    """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields."""
     batch, n_slots = times.shape[:2]
     dtype = weights.dtype
     expect_forward(events, weights, geometry, times, counts, slopes, status)
@@ -81,9 +73,9 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
         (min(blocks(capacity, 256), 16), batch), (256,),
         (events.times, events.neurons, events.counts, np.int32(capacity), packed(geometry), neuron.tau, fields.factors, fields.places),
     )  # fmt: skip
-    each, lanes, tiles = layout(geometry.post_c, double)
+    tiles, lanes = channel_tiles(geometry.post_c)
     units = batch * geometry.post_x * geometry.post_y * tiles
-    kernels.kernel("conv/conv_forward", "conv_forward_double" if each == 2 else "conv_forward_single", dtype)(
+    kernels.kernel("conv/conv_forward", "conv_forward", dtype)(
         (blocks(units, WARPS),), (32 * WARPS,),
         (fields.factors, fields.places, events.counts, np.int32(capacity), weights.reshape(-1, geometry.post_c), packed(geometry),
          np.int32(batch), np.int32(tiles), np.int32(lanes), neuron.tau, neuron.c, neuron.reset, dtype.type(t_max), fields.last_factor,

@@ -10,13 +10,14 @@ from bats.ops.arguments import blocks, expect, expect_events
 
 LIST = 32  # events that are searched together; as in the kernel
 PITCH = 33
-MOST = 3072  # events of a round: two blocks then fit a multiprocessor
+MULTIPROCESSORS = 132  # of the device that this was made for
+MOST = 3584  # events of a round: two blocks then fit a multiprocessor
 
 
-def layout(capacity, itemsize, most=MOST):
-    """(events of a round, threads, shared bytes)."""
+def layout(n_blocks, capacity, itemsize, most=MOST):
+    """(events of a round, threads, shared bytes) for so many blocks."""
     events = LIST * blocks(min(capacity, most), LIST)
-    warps = 16 if events >= 512 else 4
+    warps = 4 if events < 512 else 32 if n_blocks <= MULTIPROCESSORS else 16
     return events, 32 * warps, events * 4 * itemsize + (3 * (events // LIST) + 2 * warps) * PITCH * itemsize
 
 
@@ -35,14 +36,14 @@ def dense_forward(events, weights, neuron, t_max, times, counts, slopes, status,
     if batch == 0:
         return
     capacity = events.times.shape[1]
-    rounds, threads, shared = layout(capacity, dtype.itemsize, most)
+    events_at_once, threads, shared = layout(batch * blocks(n_post, 32), capacity, dtype.itemsize, most)
     kernel = kernels.kernel("lif/dense_forward", "dense_forward", dtype)
     if shared > kernel.max_dynamic_shared_size_bytes:
         kernel.max_dynamic_shared_size_bytes = shared
     last_factor = dtype.type(np.exp(float(t_max) / float(neuron.tau)))
     kernel(
         (blocks(n_post, 32), batch), (threads,),
-        (events.times, events.neurons, events.counts, np.int32(capacity), weights, np.int32(n_post), np.int32(rounds), neuron.tau,
+        (events.times, events.neurons, events.counts, np.int32(capacity), weights, np.int32(n_post), np.int32(events_at_once), neuron.tau,
          neuron.c, neuron.reset, dtype.type(t_max), last_factor, np.int32(n_slots), times, counts, slopes, status),
         shared_mem=shared,
     )  # fmt: skip

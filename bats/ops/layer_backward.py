@@ -46,7 +46,7 @@ def shared_bytes(width, units, rows, n_slots, itemsize, wants_errors):
     """As cuda/conv/layer_backward.cu lays it out."""
     pitch = rows | 1
     per_unit = width * (2 * itemsize * n_slots + itemsize + 4) + 8
-    return units * per_unit + width * (pitch * itemsize * (2 if wants_errors else 1) + itemsize) + 64
+    return units * per_unit + width * (pitch * itemsize * (2 if wants_errors else 1) + itemsize) + 64 + 1024 * 2 * itemsize
 
 
 def _even_part(batch, most):
@@ -84,7 +84,7 @@ def layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit=Non
         units = blocks(units, 2)
     rounds = blocks(each, units)
     unit_blocks = blocks(n_units, units * rounds)
-    threads = 1024 if units * rounds * capacity >= 4096 else 256
+    threads = 1024 if units * rounds * capacity >= 2048 else 256
     shared = shared_bytes(width, units, rows, n_slots, itemsize, wants_errors)
     return Layout(width, groups, units, rounds, unit_blocks, max(threads, 32 * blocks(units, 32)), shared, at_once)
 

@@ -73,21 +73,17 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
     const int rows = g.pre_c * taps, pitch = rows | 1;
     const int first_c = blockIdx.x * width, n_c = min(width, g.post_c - first_c);
 
-    Gain<real>* gains = reinterpret_cast<Gain<real>*>(shared_memory);     // [units, width, n_slots]
-    fixed* sums = reinterpret_cast<fixed*>(gains + (size_t)units_per_round * width * n_slots);  // [width, pitch]
-    real* own_weights = reinterpret_cast<real*>(sums + width * pitch);    // [width, pitch] if errors are wanted
+    Gain<real>* gains = reinterpret_cast<Gain<real>*>(shared_memory);     // [units, width, n_slots]; g in units of its channel
+    Gain<real>* later = gains + (size_t)units_per_round * width * n_slots;  // [warps, 32]
+    fixed* sums = reinterpret_cast<fixed*>(later + n_warps * 32);         // [width, pitch]
+    real* own_weights = reinterpret_cast<real*>(sums + width * pitch);    // [width, pitch] if errors are wanted, over the units
     real* bounds = own_weights + (wants_errors ? width * pitch : 0);      // [units, width]
-    real* total_bounds = bounds + units_per_round * width;                // [width]
-    int* n_of = reinterpret_cast<int*>(total_bounds + width);             // [units, width]
+    real* units = bounds + units_per_round * width;                       // [width]: of the fixed point
+    int* n_of = reinterpret_cast<int*>(units + width);                    // [units, width]
     int* lengths = n_of + units_per_round * width;                        // [units]: events
     int* starts = lengths + units_per_round;                              // [units + 1]: groups of 32 events before
+    later += warp * 32;
 
-    if (wants_errors) {
-        for (int place = t; place < rows * n_c; place += blockDim.x) {
-            const int row = place / n_c, c = place - row * n_c;
-            own_weights[c * pitch + row] = weights[(size_t)row * g.post_c + first_c + c];
-        }
-    }
     const int n_units_total = batch * n_positions;
     for (int round = 0; round < rounds; ++round) {
         const int first_unit = (blockIdx.y * rounds + round) * units_per_round;
@@ -122,31 +118,53 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         }
         const int start = block_exclusive_sum(groups, &n_tasks);
         if (t < n_units) starts[t] = start;
+        if (t == 0) starts[n_units] = n_tasks;
         if (t < n_c) {
             real bound = 0;
             for (int u = 0; u < n_units; ++u) bound += bounds[u * width + t];
-            total_bounds[t] = bound * pre_slots;
+            units[t] = fixed_units(bound * pre_slots);
+        }
+        __syncthreads();
+        for (int item = t; item < n_units * width; item += blockDim.x) {
+            for (int k = 0; k < n_of[item]; ++k) gains[(size_t)item * n_slots + k].g *= units[item % width];
+        }
+        if (wants_errors) {
+            for (int c = lane; c < n_c; c += 32) {
+                const real scaled = 1 / units[c];
+#pragma unroll 4
+                for (int row = warp; row < rows; row += n_warps) {
+                    own_weights[c * pitch + row] = weights[(size_t)row * g.post_c + first_c + c] * scaled;
+                }
+            }
         }
         __syncthreads();
 
         // (2) 32 events at a time.
+        int u = 0, unit_before = -1, s = 0, px = 0, py = 0;
         for (int task = warp; task < n_tasks; task += n_warps) {
-            int u = 0;
-            for (int high = n_units; high - u > 1;) {  // the last unit that starts at or before the task
-                const int middle = (u + high) >> 1;
-                if (starts[middle] <= task) u = middle;
-                else high = middle;
+            while (task >= starts[u + 1]) ++u;
+            const int unit = first_unit + u, base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
+            if (unit != unit_before) {
+                s = unit / n_positions;
+                const int position = unit - s * n_positions;
+                px = position / g.post_y;
+                py = position - px * g.post_y;
+                unit_before = unit;
             }
-            const int unit = first_unit + u, s = unit / n_positions, position = unit - s * n_positions;
-            const int place = (task - starts[u]) * 32 + lane, n_here = min(32, lengths[u] - (task - starts[u]) * 32);
             const bool mine = lane < n_here;
-            int event = place, row = 0;
+            int event = base + lane, row = 0, tap = 0;
             real factor = 0;
             if (mine) {
-                if (has_fields) event = fields[(size_t)unit * field_capacity + place];
+                if (has_fields) event = fields[(size_t)unit * field_capacity + event];
                 const size_t at = (size_t)s * capacity + event;
                 factor = bounded_factor(event_times[at], tau);
-                row = has_fields ? row_from(g, places[at], position / g.post_y, position % g.post_y) : event_neurons[at];
+                if (has_fields) {
+                    const Place place = unpack_place(places[at]);
+                    tap = (place.y - py * g.stride_y) * g.filter_x + place.x - px * g.stride_x;
+                    row = place.c * taps + tap;
+                } else {
+                    row = event_neurons[at];
+                }
             }
             const real earliest = __shfl_sync(FULL_WARP, factor, 0), latest = __shfl_sync(FULL_WARP, factor, n_here - 1);
             real error = 0;
@@ -154,50 +172,56 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 // A lane per neuron: sums over its spikes after all events; from ... to are those among the events.
                 const int c = base_c + lane;
                 const Gain<real>* own = gains + (size_t)(u * width + min(c, n_c - 1)) * n_slots;
-                const int n = c < n_c ? n_of[u * width + c] : 0;
+                int k = (c < n_c ? n_of[u * width + c] : 0) - 1;
                 real sum_g = 0, sum_gq = 0;
-                int k = n - 1;
-                while (k >= 0 && own[k].q > latest) {
+                for (; k >= 0 && own[k].q > latest; --k) {
                     sum_g += own[k].g;
                     sum_gq += own[k].g * own[k].q;
-                    --k;
                 }
                 const int to = k;
                 while (k >= 0 && own[k].q > earliest) --k;
-                const int span = (k + 1) << 16 | (to + 1);  // from, end
-                for (unsigned active = __ballot_sync(FULL_WARP, k < n - 1); active; active &= active - 1) {
-                    const int source = __ffs(active) - 1, channel = base_c + source;
-                    const real later_g = __shfl_sync(FULL_WARP, sum_g, source), later_gq = __shfl_sync(FULL_WARP, sum_gq, source);
-                    const int among = __shfl_sync(FULL_WARP, span, source);
-                    real p = later_g, d = later_gq - factor * later_g;  // sum G and sum G (q - E) over the spikes after the event
-                    const Gain<real>* list = gains + (size_t)(u * width + channel) * n_slots;
-                    for (int m = among >> 16; m < (among & 0xffff); ++m) {
+                later[lane] = {sum_gq, sum_g};
+                unsigned active = __ballot_sync(FULL_WARP, sum_g != 0 || sum_gq != 0);
+                unsigned mixed = __ballot_sync(FULL_WARP, k < to);
+                __syncwarp();
+                fixed* own_sums = sums + base_c * pitch + row;
+                const real* row_weights = own_weights + base_c * pitch + row;
+                for (; active; active &= active - 1) {
+                    const int source = __ffs(active) - 1, offset = source * pitch;
+                    const Gain<real> all = later[source];
+                    const real d = all.q - factor * all.g;  // sum G (q - E), in units of the channel
+                    if (wants_errors && mine) error += row_weights[offset] * (factor * all.g - d);
+                    if (mine) FixedPoint<real>::add(&own_sums[offset], -d * factor);
+                }
+                for (; mixed; mixed &= mixed - 1) {
+                    const int source = __ffs(mixed) - 1, offset = source * pitch;
+                    const int from = __shfl_sync(FULL_WARP, k, source) + 1, end = __shfl_sync(FULL_WARP, to, source);
+                    const Gain<real>* list = gains + (size_t)(u * width + base_c + source) * n_slots;
+                    for (int m = from; m <= end; ++m) {
                         const Gain<real> gain = list[m];
-                        if (gain.q > factor) {
-                            p += gain.g;
-                            d += gain.g * (gain.q - factor);
-                        }
-                    }
-                    if (mine) {
-                        if (wants_errors) error += own_weights[channel * pitch + row] * (factor * p - d);
-                        const real units = to_fixed_units(total_bounds[channel]);
-                        if (d != 0) FixedPoint<real>::add(&sums[channel * pitch + row], -d * factor * units);
+                        if (!mine || !(gain.q > factor)) continue;
+                        const real d = gain.g * (gain.q - factor);
+                        if (wants_errors) error += row_weights[offset] * (factor * gain.g - d);
+                        FixedPoint<real>::add(&own_sums[offset], -d * factor);
                     }
                 }
+                __syncwarp();
             }
             if (wants_errors && mine) {
-                const int tap = row % taps;
                 tap_errors[(((size_t)blockIdx.x * taps + tap) * batch + s) * capacity + event] = error * factor / tau;
             }
         }
         __syncthreads();
 
         // (3) The sums of this block.
-        for (int place = t; place < rows * n_c; place += blockDim.x) {
-            const int row = place / n_c, c = place - row * n_c;
-            real* to = partial + ((size_t)blockIdx.y * rows + row) * g.post_c + first_c + c;
-            const real sum = sums[c * pitch + row] * (from_fixed_units(total_bounds[c]) * scale);
-            *to = round > 0 || add ? *to + sum : sum;
+        for (int c = lane; c < n_c; c += 32) {
+            const real unit = scale / units[c];
+            real* to = partial + (size_t)blockIdx.y * rows * g.post_c + first_c + c;
+#pragma unroll 4
+            for (int row = warp; row < rows; row += n_warps) {
+                const real sum = sums[c * pitch + row] * unit;
+                to[(size_t)row * g.post_c] = round > 0 || add ? to[(size_t)row * g.post_c] + sum : sum;
+            }
         }
     }
 }

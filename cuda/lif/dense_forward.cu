@@ -2,9 +2,9 @@
 // spike_times.cu has the general ones.
 //
 // A block owns one sample and 32 neurons. Sums without resets do not depend on the spikes (lif/interval.cuh), so all warps make them at
-// once: a lane per neuron, a stretch of events per warp, first the sum of every stretch, then the running sums, of which the start
-// and the greatest distance to the limit are kept for every 32 events. Then a warp per neuron looks for the first 32 events whose
-// distance reaches the resets so far, and searches these, a lane each, spike by spike.
+// once: a lane per neuron, a stretch of events per warp. Of the running sums in a stretch, those at the start of every 32 events are
+// kept, and the greatest distance to the limit among the 32. Then a warp per neuron looks for the first 32 events whose
+// distance, with all stretches before, can reach the resets so far, and searches these, a lane each, spike by spike.
 #include "common/block.cuh"
 #include "conv/records.cuh"
 #include "lif/event.cuh"
@@ -13,14 +13,30 @@
 constexpr int LIST = 32;       // events that are searched together
 constexpr int PITCH = 33;      // of arrays with a column per neuron
 
-// One neuron walks through the kept sums of n events; a warp. a_start, b_start, distance: [n / 32, PITCH], at the neuron's column.
+// What a block keeps of a round of events, at a neuron's column.
 template <typename real>
-__device__ __forceinline__ void search(const Interval<real>* intervals, int n, const real* weights, const real* a_start, const real* b_start,
-                                       const real* distance, const SpikeWriter<real>& out, real& fall, int& n_spikes, bool& overflow) {
+struct Kept {
+    const real *a, *b, *distance;    // [lists, PITCH]
+    const real *before_a, *before_b;  // [stretches, PITCH]: sums over all stretches before
+    int stretch;                      // lists of a stretch
+};
+
+// One neuron walks through n events; a warp. e_end: factor at the end of the last interval.
+template <typename real>
+__device__ __forceinline__ void search(const Interval<real>* intervals, int n, real e_end, const real* weights, const Kept<real>& kept,
+                                       const SpikeWriter<real>& out, real& fall, int& n_spikes, bool& overflow) {
     const int lane = threadIdx.x & 31, n_lists = (n + LIST - 1) / LIST;
     bool done = fall == Constants<real>::infinity();
     for (int base = 0; base < n_lists && !done; base += 32) {
-        const real far = base + lane < n_lists ? distance[(base + lane) * PITCH] : -Constants<real>::infinity();
+        // Over the intervals of a list, y lies between that of its first event and that of the next list's.
+        real far = -Constants<real>::infinity();
+        if (base + lane < n_lists) {
+            const int list = base + lane, before = list / kept.stretch * PITCH;
+            const real next_e = list + 1 < n_lists ? intervals[(list + 1) * LIST].e : e_end;
+            const real a = kept.before_a[before], b = kept.before_b[before];
+            far = kept.distance[list * PITCH] + max(b - a / intervals[list * LIST].e, b - a / next_e);
+            far += (abs(far) + abs(b) + abs(a)) * real(1e-6);  // rounding must not hide a spike
+        }
         unsigned open = FULL_WARP;
         while (!done) {
             const unsigned candidates = __ballot_sync(FULL_WARP, far >= fall) & open;
@@ -30,8 +46,9 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
             const int e = list * LIST + lane;
             const Interval<real> interval = e < n ? intervals[e] : no_interval<real>(0);
             const real part = e < n ? weights[interval.offset] * interval.e : real(0);
-            const real b = b_start[list * PITCH] + warp_inclusive_sum(part);
-            const real a = a_start[list * PITCH] + warp_inclusive_sum(part * interval.e);
+            const int before = list / kept.stretch * PITCH;
+            const real b = kept.before_b[before] + kept.b[list * PITCH] + warp_inclusive_sum(part);
+            const real a = kept.before_a[before] + kept.a[list * PITCH] + warp_inclusive_sum(part * interval.e);
             const bool tested = e < n && interval.limit < Constants<real>::infinity();
             real y_high = 1 / interval.e;
             unsigned pending = FULL_WARP;  // events whose following interval is still to be searched
@@ -49,7 +66,8 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
                 real drop = 0;
                 if (lane == first) {
                     const Spike<real> spike = first_crossing(a, b - fall, out.c, y_high, interval.y_low);
-                    write_spike(out, out.times, out.slopes, n_spikes, spike);
+                    out.times[n_spikes * out.stride] = time_of(out, spike.y);
+                    out.slopes[n_spikes * out.stride] = spike.slope;
                     drop = out.reset / spike.y;
                     y_high = spike.y;  // the rest of this interval begins at the spike
                 }
@@ -107,34 +125,13 @@ __global__ void __launch_bounds__(1024) dense_forward(
             }
         }
         __syncthreads();
-        // The sum of every stretch, then all stretches before it.
+        // Running sums of every stretch.
         real a = 0, b = 0;
-        for (int base = begin; base < stop; base += UNROLL) {
-            real w[UNROLL];
-#pragma unroll
-            for (int u = 0; u < UNROLL; ++u) w[u] = own_weights[intervals[base + u].offset];
-#pragma unroll
-            for (int u = 0; u < UNROLL; ++u) {
-                const real e = intervals[base + u].e, part = w[u] * e;
-                b += part;
-                a = fma(part, e, a);
-            }
-        }
-        sum_a[warp * PITCH + lane] = a;
-        sum_b[warp * PITCH + lane] = b;
-        __syncthreads();
-        a = state_a[lane];
-        b = state_b[lane];
-        for (int w = 0; w < warp; ++w) {
-            a += sum_a[w * PITCH + lane];
-            b += sum_b[w * PITCH + lane];
-        }
-        // Running sums.
         for (int list = begin; list < stop; list += LIST) {
             a_start[list / LIST * PITCH + lane] = a;
             b_start[list / LIST * PITCH + lane] = b;
             real far = -Constants<real>::infinity();
-#pragma unroll 1
+#pragma unroll 2
             for (int base = list; base < list + LIST; base += UNROLL) {
                 real w[UNROLL];
 #pragma unroll
@@ -150,20 +147,32 @@ __global__ void __launch_bounds__(1024) dense_forward(
             }
             distance[list / LIST * PITCH + lane] = far;
         }
+        sum_a[warp * PITCH + lane] = a;
+        sum_b[warp * PITCH + lane] = b;
         __syncthreads();
-        // The last warp that has events knows the sums of all of them.
-        if (begin < stop && stop == (n + LIST - 1) / LIST * LIST) {
+        if (warp == 0) {  // sums over all stretches before
+            a = state_a[lane];
+            b = state_b[lane];
+            for (int w = 0; w < n_warps; ++w) {
+                const real own_a = sum_a[w * PITCH + lane], own_b = sum_b[w * PITCH + lane];
+                sum_a[w * PITCH + lane] = a;
+                sum_b[w * PITCH + lane] = b;
+                a += own_a;
+                b += own_b;
+            }
             state_a[lane] = a;
             state_b[lane] = b;
         }
+        __syncthreads();
+        const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], tau) : last_factor;
         for (int neuron = warp; neuron < n_here; neuron += n_warps) {
             const size_t place = s * n_slots * n_post + first_neuron + neuron;
             const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + place, slopes + place};
             real fall = state_fall[neuron];
             int n_spikes = state_n[neuron];
             bool overflow = state_overflow[neuron];
-            search(intervals, n, weights + first_neuron + neuron, a_start + neuron, b_start + neuron, distance + neuron, out, fall,
-                   n_spikes, overflow);
+            const Kept<real> kept = {a_start + neuron, b_start + neuron, distance + neuron, sum_a + neuron, sum_b + neuron, stretch / LIST};
+            search(intervals, n, e_end, weights + first_neuron + neuron, kept, out, fall, n_spikes, overflow);
             __syncwarp();
             if (lane == 0) {
                 state_fall[neuron] = fall;

@@ -37,27 +37,50 @@ struct SpikeWriter {
     real *times, *slopes;
 };
 
+// Where a neuron stands: sums without resets, sum of the resets (infinity: it never fires again).
 template <typename real>
-__device__ __forceinline__ void write_spike(const SpikeWriter<real>& out, real* times, real* slopes, int n, const Spike<real>& spike) {
-    times[n * out.stride] = min(-out.tau * log(spike.y), out.t_max);
-    slopes[n * out.stride] = spike.slope;
+struct Train {
+    real a, b, fall;
+    int n;
+    bool overflow;
+};
+
+// Keeps y and slope of spike n; finish_train makes a time of y, for all spikes at once.
+template <typename real>
+__device__ __forceinline__ void keep_spike(const SpikeWriter<real>& out, int n, const Spike<real>& spike) {
+    out.times[n * out.stride] = spike.y;
+    out.slopes[n * out.stride] = spike.slope;
 }
 
-// All spikes of one neuron within an interval, exactly; a, b without resets. fall = infinity: it never fires again.
 template <typename real>
-__device__ __forceinline__ void fire_within(const SpikeWriter<real>& out, const Interval<real>& interval, real a, real b, real& fall, int& n,
-                                            bool& overflow, real* times, real* slopes) {
-    for (real y_high = 1 / interval.e; crosses(a, b - fall, out.c, y_high, interval.y_low);) {
-        if (n == out.n_slots) {
-            overflow = true;
-            fall = Constants<real>::infinity();
+__device__ __forceinline__ real time_of(const SpikeWriter<real>& out, real y) {
+    return min(-out.tau * log(y), out.t_max);
+}
+
+// All spikes of one neuron within an interval, exactly; a, b: its sums there.
+template <typename real>
+__device__ __forceinline__ void fire_within(const SpikeWriter<real>& out, const Interval<real>& interval, real a, real b, Train<real>& train) {
+    for (real y_high = 1 / interval.e; crosses(a, b - train.fall, out.c, y_high, interval.y_low);) {
+        if (train.n == out.n_slots) {
+            train.overflow = true;
+            train.fall = Constants<real>::infinity();
             return;
         }
-        const Spike<real> spike = first_crossing(a, b - fall, out.c, y_high, interval.y_low);
-        write_spike(out, times, slopes, n, spike);
-        ++n;
-        fall += out.reset / spike.y;
+        const Spike<real> spike = first_crossing(a, b - train.fall, out.c, y_high, interval.y_low);
+        keep_spike(out, train.n, spike);
+        ++train.n;
+        train.fall += out.reset / spike.y;
         y_high = spike.y;
-        if (out.n_slots == 1) fall = Constants<real>::infinity();  // time to first spike: nothing overflows
+        if (out.n_slots == 1) train.fall = Constants<real>::infinity();  // time to first spike: nothing overflows
+    }
+}
+
+// Times of the spikes that were kept, infinity in the slots behind them. By the thread that kept them.
+template <typename real>
+__device__ __forceinline__ void finish_train(const SpikeWriter<real>& out, const Train<real>& train) {
+#pragma unroll 1
+    for (int k = 0; k < out.n_slots; ++k) {
+        real* time = out.times + k * out.stride;
+        *time = k < train.n ? time_of(out, *time) : Constants<real>::infinity();
     }
 }
