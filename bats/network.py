@@ -4,10 +4,10 @@ import secrets
 
 import numpy as np
 
-from bats import storage
+from bats import ops, storage
 from bats.cpu.warm_up import warm_up
 from bats.device import array_module, check_dtype, resolve
-from bats.layers import InputLayer, Layer, PoolingLayer
+from bats.layers import InputLayer, Layer, LIFLayer, PoolingLayer
 
 
 class Network:
@@ -124,7 +124,7 @@ class Network:
         self.input_layer.events = events
         for layer, following in zip(self.layers[1:], [*self.layers[2:], None], strict=True):
             if isinstance(layer, PoolingLayer) and layer.sorts():
-                events = layer.forward_trains(*layer.previous_layer.trains)
+                events = layer.forward_trains(*layer.previous_layer.trains, max_simulation, following)
             else:
                 sort = following is not None and not (isinstance(following, PoolingLayer) and following.sorts())
                 events = layer.forward(events, max_simulation, sort=sort)
@@ -159,7 +159,7 @@ class Network:
 
     def backward_events(self, errors, input_errors=False):
         """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks."""
-        layers = self.layers
+        layers, pending = self.layers, []
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
             layer, events = layers[place], layers[place - 1].events
@@ -174,9 +174,13 @@ class Network:
                     layers[place - 1].clear_left_out(earlier_errors)
             else:
                 earlier_errors = self._input_errors(events) if input_errors else None
-            layer.backward(errors, events, earlier_errors)
+            if isinstance(layer, LIFLayer):
+                pending += layer.backward(errors, events, earlier_errors, finish=False)
+            else:
+                layer.backward(errors, events, earlier_errors)
             gradients[place] = layer.gradient.T
             errors = earlier_errors
+        ops.add_partial(pending)
         return gradients + [gradient for layer in layers for gradient in layer.further_gradients.values()]
 
     @property

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from bats import ops
 from bats.device import to_numpy
 from bats.fused import FusedStep, reason_against
 from bats.graphs import GraphCache
@@ -46,13 +45,14 @@ class Step:
         self._loss = xp.zeros(batch_size, dtype=network.dtype)
         self._predictions = xp.zeros(batch_size, dtype=np.int32)
         self._totals = xp.zeros(4, dtype=np.float64)
+        self._ticket = xp.zeros(1, dtype=np.uint32)
         self._order = xp.zeros(max(batch_size, len(self.source)), dtype=np.int32)
         self._cursor = xp.zeros(1, dtype=np.int64)
         self._batch = self._remaining = 0
         if graph not in (True, False, "auto"):
             raise ValueError(f'graph: expected True, False or "auto", received {graph!r}')
         if graph is True and network.device != "cuda":
-            raise ValueError(f"graph: expected False or \"auto\" on the {network.device}, received True: CUDA graphs need CUDA")
+            raise ValueError(f'graph: expected False or "auto" on the {network.device}, received True: CUDA graphs need CUDA')
         self.graph = network.device == "cuda" and graph in (True, "auto")
         self._graphs = GraphCache() if self.graph else {}
 
@@ -145,9 +145,7 @@ class Step:
         network.forward_events(events, self.max_simulation, training)
         times, counts = network.layers[-1].trains
         loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]
-        self.loss.launch(times, counts, labels, loss, errors)
-        ops.predict(self.loss.rule, times, counts, predictions)
-        ops.accumulate_metrics(loss, predictions, counts, labels, self._totals)
+        self.loss.step(times, counts, labels, loss, errors, predictions, self._totals, self._ticket)
         if training:
             gradients = network.backward_events(errors)
             self.optimizer.update(network.parameters, gradients)

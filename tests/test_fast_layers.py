@@ -136,9 +136,10 @@ class Layouts(Cuda):
             if limits:
                 self.assertLess(shape.at_once, batch)
                 self.assertGreater(shape.rounds, 0 if fields is None else 1)
-            ops.layer_backward(
+            pending = ops.layer_backward(
                 events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradients[0], found, bounded[0], scratch
             )
+            ops.add_partial(pending)
         layer_backward.layout.cache_clear()
         out_events = bats.spikes.EventList.allocate(self.xp, batch, geometry.n_post, n_slots, dtype)
         ops.sort_events(times, counts, out_events, ops.sort_scratch(out_events))

@@ -74,6 +74,10 @@ class ConvLIFLayer(LIFLayer):
         return channels, fx, fy, self.geometry.pre_c
 
     # ------------------------------------------------------------------------------------------------------------------
+    def prepare(self, events, t_max):
+        """What ops.bucket_sort, which is about to fill these events, can do for the forward pass; None if nothing."""
+        return self._fast.prepare(events, t_max)
+
     def _simulate(self, events, t_max, space):
         """The forward pass in continuous time."""
         if self._fast.forward_conv(events, t_max, space):
@@ -87,10 +91,9 @@ class ConvLIFLayer(LIFLayer):
     def _connections(self):
         return self.geometry
 
-    def backward(self, errors, events, pre_errors=None):
-        """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
-        the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [channels before, FY, FX, channels]."""
-        super().backward(errors, events, pre_errors)
+    def backward(self, errors, events, pre_errors=None, finish=True):
+        """As of LIFLayer; self.gradient is [channels before, FY, FX, channels]."""
+        return super().backward(errors, events, pre_errors, finish)
 
     def _backward(self, errors, events, pre_errors, space):
         """The backward pass with the general kernels."""

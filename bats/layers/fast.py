@@ -8,8 +8,8 @@ from bats import ops
 class FastPath:
     """Forward and backward pass of one dense or convolutional layer with conv_forward, dense_forward and layer_backward.
 
-    Each method returns whether it did the work. It does on CUDA, in continuous time, with t_max <= 8 tau and where a block's share
-    fits shared memory; whatever depends on the data fits always.
+    forward_* return whether they did the work, backward None if it did not. They do on CUDA, in continuous time, with t_max <= 8 tau
+    and where a block's share fits shared memory; whatever depends on the data fits always.
     enabled: set to False to use the general kernels only.
     """
 
@@ -24,7 +24,7 @@ class FastPath:
         """Drops all room, after the layer's workspace was replaced."""
         self._fields = self._current = None
         self._rooms = {}
-        self._one_origin = False
+        self._one_origin = self._prepared = False
 
     def _reaches(self, t_max):
         layer = self.layer
@@ -39,39 +39,47 @@ class FastPath:
         ops.dense_forward(events, layer.matrix, layer.neuron, t_max, space.times, space.counts, space.slopes, space.status)
         return True
 
-    def forward_conv(self, events, t_max, space):
+    def prepare(self, events, t_max):
+        """(geometry, neuron, fields) for ops.bucket_sort, which is about to fill `events`, or None."""
         layer = self.layer
-        self._one_origin = self._reaches(t_max) and ops.fits_fields(layer.geometry)
+        if not self._reaches(t_max) or not ops.fits_fields(layer.geometry):
+            return None
+        shape = events.times.shape
+        room = self._fields
+        if room is None or room.factors.shape[1] != shape[1] or len(room.factors) < shape[0] or (layer.training and room.lists is None):
+            n = max(shape[0], len(layer._space.counts))
+            self._fields = ops.allocate_fields(layer.xp, n, layer.geometry, shape[1], layer.dtype, layer.training)
+            layer.generation += 1
+        self._current, self._prepared = self._fields.first(events.batch), True
+        return layer.geometry, layer.neuron, self._current
+
+    def forward_conv(self, events, t_max, space):
+        layer, prepared = self.layer, self._prepared
+        self._one_origin = prepared or self.prepare(events, t_max) is not None
+        self._prepared = False
         if not self._one_origin:
             return False
-        shape, training = events.times.shape, layer.training
-        room = self._fields
-        if room is None or room.factors.shape[1] != shape[1] or len(room.factors) < shape[0] or (training and room.lists is None):
-            n = max(shape[0], len(layer._space.counts))
-            self._fields = ops.allocate_fields(layer.xp, n, layer.geometry, shape[1], layer.dtype, training)
-            layer.generation += 1
-        self._current = self._fields.first(events.batch)
         ops.conv_forward(
             events, layer.matrix, layer.geometry, layer.neuron, t_max, space.times, space.counts, space.slopes, space.status,
-            self._current, training,
+            self._current, layer.training, prepared,
         )  # fmt: skip
         return True
 
     def backward(self, errors, events, pre_errors, space, geometry, fields):
-        """fields: whether the layer is a convolution, whose receptive fields forward_conv left."""
+        """fields: whether the layer is a convolution, whose receptive fields forward_conv left. Returns what ops.add_partial
+        needs to make the gradient."""
         layer = self.layer
         if not self._one_origin:
-            return False
+            return None
         wants_errors = pre_errors is not None
         scratch = self._scratch(events.batch, geometry, events.times.shape[1], wants_errors)
         if scratch is None:
-            return False
+            return None
         shape = geometry.weight_shape
-        ops.layer_backward(
+        return ops.layer_backward(
             events, self._current if fields else None, errors, space.times, space.slopes, space.counts, layer.matrix.reshape(shape),
             geometry, layer.neuron, layer.gradient.reshape(shape), pre_errors, space.bounded, scratch,
         )  # fmt: skip
-        return True
 
     def _scratch(self, batch, geometry, capacity, wants_errors):
         """Room of the backward pass, kept for every batch size that occurs."""

@@ -221,16 +221,24 @@ class LIFLayer(WeightedLayer):
             ops.recurrent_errors(errors, space.crossings, *rest)
         return space.errors
 
-    def backward(self, errors, events, pre_errors=None):
+    def backward(self, errors, events, pre_errors=None, finish=True):
         """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
-        the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post]."""
+        the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post].
+
+        Without finish, returns a list for ops.add_partial, which may have to make the gradient yet, for several layers at once."""
         space = self._at(self._batch)
         if self._rates is not None:
             errors = self._rates.add_errors(errors, space.counts, space.errors)
-        if not self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields):
+        pending = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields)
+        if pending is None:
             self._backward(errors, events, pre_errors, space)
+            pending = []
+        if finish or self._rates is not None:
+            ops.add_partial(pending)
+            pending = []
         if self._rates is not None:
             self._rates.raise_silent(self.gradient)
+        return pending
 
     def _backward(self, errors, events, pre_errors, space):
         """The backward pass with the general kernels."""

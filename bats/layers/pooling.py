@@ -96,11 +96,13 @@ class PoolingLayer(Layer):
             return False
         return ops.fits_buckets(before.n_neurons * before.max_n_spike, self.dtype)
 
-    def forward_trains(self, times, counts):
-        """Sorts and pools the spike trains of the previous layer, as they lie in memory, in one launch; returns the pooled list."""
+    def forward_trains(self, times, counts, t_max, following):
+        """Sorts and pools the spike trains of the previous layer, as they lie in memory, in one launch; returns the pooled list.
+        following: the next layer, which may have use for more."""
         batch, n_slots, n_neurons = times.shape
         self._make_room(batch, n_slots, (n_slots, n_neurons))
-        ops.bucket_sort(times, counts, self.geometry, self._events)
+        behind = following.prepare(self._events, t_max) if hasattr(following, "prepare") else None
+        ops.bucket_sort(times, counts, self.geometry, self._events, behind)
         return self._events
 
     def _make_room(self, batch, n_slots, train_shape):

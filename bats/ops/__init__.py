@@ -15,19 +15,20 @@ from bats.ops.ensemble_gradient import ensemble_gradient
 from bats.ops.grid_spike_times import grid_recurrent_errors, grid_spike_times
 from bats.ops.grid_spike_times import scratch_for as grid_forward_scratch
 from bats.ops.later_sums import later_sums
-from bats.ops.layer_backward import layer_backward
+from bats.ops.layer_backward import add_partial, layer_backward
 from bats.ops.layer_backward import scratch_for as layer_backward_scratch
 from bats.ops.losses import (
     accumulate_metrics,
     predict,
     softmax_cross_entropy,
     spike_count_class_loss,
+    spike_count_class_step,
     spike_count_loss,
     spike_time_loss,
     ttfs_softmax_cross_entropy,
 )
 from bats.ops.matrix_product import matrix_product, product_scratch
-from bats.ops.optimizers import adam, gradient_descent, tick
+from bats.ops.optimizers import MOST_PARAMETERS, adam, adam_step, gradient_descent, tick
 from bats.ops.pool_events import pool_events
 from bats.ops.presynaptic_errors import presynaptic_errors, wants_later_sums
 from bats.ops.recurrent_errors import recurrent_errors
@@ -51,9 +52,12 @@ from bats.ops.weight_gradient import event_factors, weight_gradient
 from bats.ops.weight_gradient import scratch_for as gradient_scratch
 
 __all__ = [
+    "MOST_PARAMETERS",
     "SteppedNeuron",
     "accumulate_metrics",
     "adam",
+    "adam_step",
+    "add_partial",
     "allocate_fields",
     "bias_gradient",
     "bucket_sort",
@@ -101,6 +105,7 @@ __all__ = [
     "sort_events",
     "sort_scratch",
     "spike_count_class_loss",
+    "spike_count_class_step",
     "spike_count_loss",
     "spike_rate_errors",
     "spike_rates",

@@ -54,8 +54,9 @@ def allocate_fields(xp, batch, geometry, capacity, dtype, with_lists=True):
     return Fields(xp.empty((batch, capacity), dtype=dtype), xp.empty((batch, capacity), dtype=np.uint32), lists, counts)
 
 
-def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True):
-    """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields."""
+def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, prepared=False):
+    """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields.
+    prepared: whether bucket_sort left factors and places there."""
     batch, n_slots = times.shape[:2]
     dtype = weights.dtype
     expect_forward(events, weights, geometry, times, counts, slopes, status)
@@ -69,10 +70,11 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
     if batch == 0:
         return
     fields.last_factor = dtype.type(np.exp(float(t_max) / float(neuron.tau)))
-    kernels.kernel("conv/conv_forward", "event_places", dtype)(
-        (min(blocks(capacity, 256), 16), batch), (256,),
-        (events.times, events.neurons, events.counts, np.int32(capacity), packed(geometry), neuron.tau, fields.factors, fields.places),
-    )  # fmt: skip
+    if not prepared:
+        kernels.kernel("conv/conv_forward", "event_places", dtype)(
+            (min(blocks(capacity, 256), 16), batch), (256,),
+            (events.times, events.neurons, events.counts, np.int32(capacity), packed(geometry), neuron.tau, fields.factors, fields.places),
+        )  # fmt: skip
     tiles, lanes = channel_tiles(geometry.post_c)
     units = batch * geometry.post_x * geometry.post_y * tiles
     kernels.kernel("conv/conv_forward", "conv_forward", dtype)(

@@ -18,6 +18,8 @@ WANTED_BLOCKS = 132  # of up to 1024 threads
 SHARED_AIM = 128 * 1024  # bytes that weights and sums of a block take, where one channel needs no more
 SCRATCH_BYTES = 64 * 2**20  # of the errors that add_taps adds; larger batches go through in parts
 MAX_UNITS = 512  # of a round
+MOST_GRADIENTS, SHARED_FROM = 12, 17  # as in add_partial
+_PARTIAL = np.dtype([("partial", np.uint64), ("gradient", np.uint64), ("size", np.int64), ("n", np.int32), ("first", np.int32)])
 
 
 class Layout(NamedTuple):
@@ -104,12 +106,13 @@ def scratch_for(xp, batch, geometry, n_slots, capacity, dtype, wants_errors, lim
 
 
 def layer_backward(events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradient, pre_errors, bounded, scratch):
-    """From dL/dt of a layer's spikes to the gradient of its weights, the batch mean, and dL/dt of its input events.
+    """From dL/dt of a layer's spikes to dL/dt of its input events and the sums that make the gradient of its weights, the batch mean.
 
     events: the layer's input, EventList of B samples; fields: Fields as conv_forward leaves them, None for a dense
-    layer; errors, times, slopes [B, K, N], counts [B, N] int32; weights, gradient (written)
+    layer; errors, times, slopes [B, K, N], counts [B, N] int32; weights, gradient
     [C_pre, FY, FX, C]; pre_errors [B, *events.train_shape] (written where the input has a spike) or None; bounded [B, 4]: to column 0 is
     added the number of spikes whose slope was raised to neuron.slope_floor; scratch: from scratch_for(batch B). All times below 8 tau.
+    Returns [(sums, how many, gradient)], which add_partial turns into the gradient; [] if there is no sample: gradient is then 0.
     """
     batch, n_slots, n_post = times.shape
     dtype = times.dtype
@@ -122,7 +125,7 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
     expect("bounded", bounded, (batch, 4), np.uint64, times)
     if batch == 0:
         gradient[...] = 0
-        return
+        return []
     shape, partial, taps = scratch["layout"], scratch["partial"], scratch["taps"]
     wants_errors = pre_errors is not None
     if wants_errors and not len(taps):
@@ -153,6 +156,16 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
                  packed(geometry), np.int32(fields is not None), np.int32(shape.groups), np.int32(n), np.int32(pre_errors[0].size),
                  neuron.tau, dtype.type(0 if fields is None else fields.last_factor), pre_errors[part]),
             )  # fmt: skip
-    kernels.kernel("conv/layer_backward", "add_partial", dtype)(
-        (blocks(gradient.size, 32),), (256,), (partial, np.int32(shape.unit_blocks), np.int64(gradient.size), gradient)
-    )
+    return [(partial, shape.unit_blocks, gradient)]
+
+
+def add_partial(pending):
+    """pending: what layer_backward returned for some layers, one list; writes their gradients in one launch."""
+    for first in range(0, len(pending), MOST_GRADIENTS):
+        part = pending[first : first + MOST_GRADIENTS]
+        table, n_blocks = np.zeros((), dtype=[("of", _PARTIAL, MOST_GRADIENTS)]), 0
+        for place, (partial, n, gradient) in enumerate(part):
+            expect("partial", partial, (None, None, gradient.shape[-1]), gradient.dtype, gradient)
+            table["of"][place] = (partial.data.ptr, gradient.data.ptr, gradient.size, n, n_blocks)
+            n_blocks += blocks(gradient.size, 32 if n >= SHARED_FROM else 256)
+        kernels.kernel("conv/layer_backward", "add_partial", part[0][2].dtype)((n_blocks,), (256,), (table, np.int32(len(part))))

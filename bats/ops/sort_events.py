@@ -8,7 +8,7 @@ from bats import kernels
 from bats.cpu import sort_events as cpu
 from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
-from bats.ops.conv_geometry import PoolGeometry
+from bats.ops.conv_geometry import ConvGeometry, PoolGeometry, packed
 
 SHARED_BYTES = 48 * 1024 - 256  # what a block may use without asking for more, less the scan's own
 PARTS = 8  # blocks per sample, of the same number in merge_parts, ...
@@ -44,9 +44,10 @@ def fits_buckets(capacity, dtype):
     return 2 * capacity * (np.dtype(dtype).itemsize + 4) <= _shared_limit()
 
 
-def bucket_sort(times, counts, geometry, events):
+def bucket_sort(times, counts, geometry, events, behind=None):
     """As sort_events, in one launch (CUDA; fits_buckets). geometry: PoolGeometry of a pooling layer whose events are written instead,
-    as by sort_events and pool_events after it, or None."""
+    as by sort_events and pool_events after it, or None. behind: (ConvGeometry, Neuron, Fields) of a convolution that receives
+    these events; factors and places of its Fields are written too."""
     batch, n_slots, n_neurons = times.shape
     n_pooled, slots = (n_neurons, n_slots) if geometry is None else (geometry.n_post, n_slots * geometry.window_x * geometry.window_y)
     if (events.n_neurons, events.n_slots) != (n_pooled, slots):
@@ -61,11 +62,17 @@ def bucket_sort(times, counts, geometry, events):
     shared = 2 * room * (times.dtype.itemsize + 4)
     if shared > kernel.max_dynamic_shared_size_bytes:
         kernel.max_dynamic_shared_size_bytes = shared
+    convolution, neuron, fields = behind or (None, None, None)
+    wants_places = behind is not None
+    tau, factors, places = (times.dtype.type(1), times, counts) if fields is None else (neuron.tau, fields.factors, fields.places)
+    if wants_places:
+        expect("factors", factors, events.times.shape, times.dtype, times)
     pooling = np.array((0,) * 9 if geometry is None else (1, *geometry[1:]), dtype=_POOLING)
     kernel(
         (batch,), (1024 if room > 512 else 128,),
         (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(room), pooling, np.int32(events.times.shape[1]),
-         events.times, events.neurons, events.positions, events.counts),
+         events.times, events.neurons, events.positions, events.counts,
+         packed(convolution or (0,) * len(ConvGeometry._fields)), tau, np.int32(wants_places), factors, places),
         shared_mem=shared,
     )  # fmt: skip
 

@@ -227,21 +227,48 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// gradient = sum of the blocks' sums. 32 weights per block of 256 threads: eight threads share the blocks of a weight.
+// Gradients of several layers: each the sum of its blocks' sums, in their order. 256 threads: a weight each if there are few sums, else
+// eight threads share those of a weight.
+constexpr int MOST_GRADIENTS = 12, SHARED_FROM = 17;
+
+struct Partial {
+    const void* partial;  // [n_partial, size]
+    void* gradient;
+    long long size;
+    int n_partial, first_block;
+};
+
+struct Partials {
+    Partial of[MOST_GRADIENTS];
+};
+
 template <typename real>
-__global__ void __launch_bounds__(256) add_partial(const real* __restrict__ partial, int n_partial, long long size,
-                                                   real* __restrict__ gradient) {
+__global__ void __launch_bounds__(256) add_partial(Partials partials, int n_gradients) {
     __shared__ real sums[8][33];
-    const int column = threadIdx.x & 31, part = threadIdx.x >> 5;
-    const long long w = (long long)blockIdx.x * 32 + column;
+    int which = 0;
+    while (which + 1 < n_gradients && (int)blockIdx.x >= partials.of[which + 1].first_block) ++which;
+    const Partial own = partials.of[which];
+    const real* partial = static_cast<const real*>(own.partial);
+    real* gradient = static_cast<real*>(own.gradient);
+    const int block = (int)blockIdx.x - own.first_block;
     real sum = 0;
-    if (w < size) {
+    if (own.n_partial < SHARED_FROM) {
+        const long long w = (long long)block * 256 + threadIdx.x;
+        if (w >= own.size) return;
 #pragma unroll 8
-        for (int p = part; p < n_partial; p += 8) sum += partial[p * size + w];
+        for (int p = 0; p < own.n_partial; ++p) sum += partial[p * own.size + w];
+        gradient[w] = sum;
+        return;
+    }
+    const int column = threadIdx.x & 31, part = threadIdx.x >> 5;
+    const long long w = (long long)block * 32 + column;
+    if (w < own.size) {
+#pragma unroll 8
+        for (int p = part; p < own.n_partial; p += 8) sum += partial[p * own.size + w];
     }
     sums[part][column] = sum;
     __syncthreads();
-    if (part == 0 && w < size) {
+    if (part == 0 && w < own.size) {
         for (int p = 1; p < 8; ++p) sum += sums[p][column];
         gradient[w] = sum;
     }

@@ -3,9 +3,11 @@
 // Spikes are gathered in any order, counted per bucket of time, dropped into their bucket, and ranked inside it by comparison
 // with the others there: by time, neuron and slot. The rank is unique, so the list is the same every time although integer
 // atomics decide the order before it. If times crowd into few buckets, a bitonic network sorts the list instead.
-// With a pooling layer behind, its neurons are written, and neurons in no window are left out.
+// With a pooling layer behind, its neurons are written, and neurons in no window are left out; with a convolution behind that, also
+// factor and place of every event, which it starts from (conv/conv_forward.cu).
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "conv/records.cuh"
 #include "events/bitonic.cuh"
 
 constexpr int BUCKETS_PER_THREAD = 2;
@@ -34,7 +36,8 @@ __global__ void __launch_bounds__(1024) bucket_sort(
         const int* __restrict__ train_counts,  // [B, n_neurons]
         int n_neurons, int n_slots, int room, Pooling pooling, int out_capacity,
         real* __restrict__ times, int* neurons, int* positions,  // [B, out_capacity]; the same array if n_slots is 1 and nothing is pooled
-        int* __restrict__ counts) {            // [B]
+        int* __restrict__ counts,              // [B]
+        Geometry g, real tau, int wants_places, real* __restrict__ factors, unsigned* __restrict__ places) {  // [B, out_capacity]
     extern __shared__ double shared_memory[];
     __shared__ int buckets[1024 * BUCKETS_PER_THREAD + 1];
     __shared__ int n_gathered, fullest;
@@ -151,9 +154,15 @@ __global__ void __launch_bounds__(1024) bucket_sort(
     const size_t start = b * out_capacity;
     for (int e = t; e < n; e += blockDim.x) {
         const int rank = sorted_ranks[e], neuron = n_slots == 1 ? rank : rank / n_slots, slot = rank - neuron * n_slots;
-        times[start + e] = sorted_times[e];
+        const real time = sorted_times[e];
+        times[start + e] = time;
         positions[start + e] = slot * n_neurons + neuron;
-        if (neurons != positions) neurons[start + e] = pooled(pooling, neuron);
+        const int new_neuron = pooled(pooling, neuron);
+        if (neurons != positions) neurons[start + e] = new_neuron;
+        if (wants_places) {
+            factors[start + e] = bounded_factor(time, tau);
+            places[start + e] = pack_place(place_of(g, new_neuron));
+        }
     }
     if (t == 0) counts[b] = n;
 }

@@ -1,6 +1,7 @@
 // Images to event lists: one spike per pixel, brighter is earlier, value 0 does not spike.
-// A counting sort per sample in which thread v owns pixel value v: it counts its pixels, then writes them in the order of
-// their index. No atomics, so the order is the same every time.
+// A counting sort per sample in which thread v owns pixel value v. Small images are dropped into a bucket per value, in any order, and
+// each pixel counts the lower indices in its bucket; of large ones, or where a bucket is crowded, each thread
+// looks through the image for pixels of its value. Either way the order is that of the index: the same every time.
 #include "common/block.cuh"
 
 // Copies pixels first ... first + n - 1 into shared words, filled up with 0 (no spike); returns the number of words.
@@ -22,22 +23,56 @@ __global__ void __launch_bounds__(256) encode_latency(
         real* __restrict__ times,                  // [B, capacity]
         int* __restrict__ neurons,                 // [B, capacity]
         int* __restrict__ counts) {                // [B]
-    constexpr int PIECE = 4096;
+    constexpr int PIECE = 4096, CROWDED = 256;
     __shared__ unsigned words[PIECE / 4];  // four pixels each
+    __shared__ int ends[256], fullest;
+    __shared__ unsigned short bucket_pixels[PIECE];
     const int b = blockIdx.x;              // b in [0, B)
     const unsigned value = 255 - threadIdx.x;  // thread 0 owns the brightest, the earliest
     const unsigned wanted = value * 0x01010101u;
     const unsigned char* image = images + (size_t)indices[b] * n_pixels;
 
     int mine = 0;
-    for (int first = 0; first < n_pixels; first += PIECE) {
-        const int n_words = load_piece(image, first, min(PIECE, n_pixels - first), words);
+    if (n_pixels <= PIECE) {
+        ends[threadIdx.x] = 0;
+        if (threadIdx.x == 0) fullest = 0;
+        load_piece(image, 0, n_pixels, words);
+        const unsigned char* pixels = reinterpret_cast<const unsigned char*>(words);
+        for (int p = threadIdx.x; p < n_pixels; p += blockDim.x) {
+            if (pixels[p] > 0) atomicAdd(&ends[255 - pixels[p]], 1);
+        }
+        __syncthreads();
+        mine = ends[threadIdx.x];
+        if (mine > CROWDED) atomicMax(&fullest, mine);
+    } else {
+        for (int first = 0; first < n_pixels; first += PIECE) {
+            const int n_words = load_piece(image, first, min(PIECE, n_pixels - first), words);
 #pragma unroll 8
-        for (int w = 0; w < n_words; ++w) mine += __popc(__vcmpeq4(words[w], wanted));
+            for (int w = 0; w < n_words; ++w) mine += __popc(__vcmpeq4(words[w], wanted));
+        }
+        mine = value == 0 ? 0 : mine / 8;  // every equal pixel set 8 bits
     }
-    mine = value == 0 ? 0 : mine / 8;  // every equal pixel set 8 bits
     int total;
-    size_t place = (size_t)b * capacity + block_exclusive_sum(mine, &total);
+    const int before = block_exclusive_sum(mine, &total);  // waits for all
+    if (threadIdx.x == 0) counts[b] = total;
+    if (n_pixels <= PIECE && fullest <= CROWDED) {
+        const unsigned char* pixels = reinterpret_cast<const unsigned char*>(words);
+        ends[threadIdx.x] = before;  // moves from the start of the bucket to its end
+        __syncthreads();
+        for (int p = threadIdx.x; p < n_pixels; p += blockDim.x) {
+            if (pixels[p] > 0) bucket_pixels[atomicAdd(&ends[255 - pixels[p]], 1)] = p;
+        }
+        __syncthreads();
+        for (int k = threadIdx.x; k < total; k += blockDim.x) {
+            const int p = bucket_pixels[k], bucket = 255 - pixels[p], begin = bucket > 0 ? ends[bucket - 1] : 0;
+            int rank = begin;
+            for (int other = begin; other < ends[bucket]; ++other) rank += bucket_pixels[other] < p;
+            times[(size_t)b * capacity + rank] = latencies[pixels[p]];
+            neurons[(size_t)b * capacity + rank] = p;
+        }
+        return;
+    }
+    size_t place = (size_t)b * capacity + before;
     const real latency = latencies[value];
     for (int first = 0; first < n_pixels; first += PIECE) {
         const int n = min(PIECE, n_pixels - first);
@@ -53,7 +88,6 @@ __global__ void __launch_bounds__(256) encode_latency(
             }
         }
     }
-    if (threadIdx.x == 0) counts[b] = total;
 }
 
 // The next batch of an order that stays on the device: indices = order[cursor ...], their labels, cursor += batch. One block.
