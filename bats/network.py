@@ -162,9 +162,10 @@ class Network:
         layers, pending = self.layers, []
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
-            layer, events = layers[place], layers[place - 1].events
+            layer = layers[place]
             if isinstance(layer, PoolingLayer):
                 continue  # the errors went to the spikes that it pools
+            events = layers[place - 1].events
             source = place - 1  # the layer whose spikes come in, pooled or not
             while isinstance(layers[source], PoolingLayer):
                 source -= 1

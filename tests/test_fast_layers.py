@@ -1,5 +1,7 @@
 """The kernels for short times (bats/layers/fast.py): the oracle's tests with a horizon, and small layouts against the general kernels."""
 
+import importlib
+import itertools
 import unittest
 from unittest import mock
 
@@ -8,18 +10,17 @@ import numpy as np
 import bats
 from bats import ops
 from bats.device import to_numpy
-from bats.ops import conv_forward, layer_backward
 from bats.ops.conv_geometry import convolve
 from bats.ops.neuron import Neuron
 from tests import test_conv_against_oracle, test_networks_against_oracle
 from tests.devices import Cuda
 from tests.ops.cases import make_events, random_trains
 
+layer_backward = importlib.import_module("bats.ops.layer_backward")  # bats.ops has the function under this name
+
 
 class WithHorizon(Cuda):
     """Runs every network up to 15 tau_s, by when all is over, and sees to it that the fast kernels did the work."""
-
-    test_long_simulation = test_thousand_tau_s = None  # these need more than one time origin
 
     def setUp(self):
         forward = bats.Network.forward
@@ -44,11 +45,12 @@ class WithHorizon(Cuda):
 
 
 class Convolutions(test_conv_against_oracle.AgainstOracle, WithHorizon):
-    pass
+    test_long_simulation = None  # needs more than one time origin
 
 
 class DenseNetworks(test_networks_against_oracle.AgainstOracle, WithHorizon):
     device = "cuda"
+    test_thousand_tau_s = None  # needs more than one time origin
     test_random_shapes = test_training_steps = None  # run elsewhere, with horizons of their own
 
 
@@ -94,15 +96,15 @@ class Layouts(Cuda):
                         self.assert_same_trains(*runs, tolerance)
 
     def test_conv_forward(self):
-        """Fewer channels than lanes, and several tiles of them."""
+        """Fewer channels than lanes, and several tiles of them; receptive fields of few events and of more than a block has room for."""
         for dtype, tolerance in ((np.float64, 1e-10), (np.float32, 2e-4)):
-            for channels in (3, 33, 70):
-                with self.subTest(dtype=dtype.__name__, channels=channels):
-                    geometry = convolve((7, 6, 5), (4, 3, channels), (1, 2), (1, 0))
+            for channels, variant, depth in itertools.product((1, 3, 40, 70), ("warp", "block"), (5, 150)):
+                with self.subTest(dtype=dtype.__name__, channels=channels, variant=variant, depth=depth):
+                    geometry = convolve((7, 6, depth), (4, 3, channels), (1, 2), (1, 0))
                     _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, pre_slots=4)
                     runs = [self.outputs(5, 4, geometry.n_post, dtype) for _ in range(2)]
-                    fields = conv_forward.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype))
-                    ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields)
+                    fields = ops.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype))
+                    ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, variant=variant)
                     ops.conv_spike_times(events, weights, geometry, neuron, 1.3, *runs[1])
                     self.assert_same_trains(*runs, tolerance)
 
@@ -120,7 +122,7 @@ class Layouts(Cuda):
         times, counts, slopes, status = self.outputs(batch, n_slots, geometry.n_post, dtype)
         fields = None
         if geometry.post_x * geometry.post_y > 1:
-            fields = conv_forward.allocate_fields(self.xp, batch, geometry, events.times.shape[1], dtype)
+            fields = ops.allocate_fields(self.xp, batch, geometry, events.times.shape[1], dtype)
             ops.conv_forward(events, weights, geometry, neuron, 1.3, times, counts, slopes, status, fields)
         else:
             ops.dense_forward(events, weights.reshape(-1, geometry.n_post), neuron, 1.3, times, counts, slopes, status)

@@ -13,6 +13,8 @@ from bats.ops.conv_geometry import packed
 from bats.ops.conv_spike_times import channel_tiles, expect_forward
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
+BLOCK_FROM = 256  # events that a receptive field may hold, from which a block per position beats a warp
+BLOCK_WARPS, BLOCK_CHANNELS, BLOCK_LISTS = 4, 64, 24  # as in conv_forward_block.cu
 LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
 
 
@@ -54,9 +56,10 @@ def allocate_fields(xp, batch, geometry, capacity, dtype, with_lists=True):
     return Fields(xp.empty((batch, capacity), dtype=dtype), xp.empty((batch, capacity), dtype=np.uint32), lists, counts)
 
 
-def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, prepared=False):
+def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, prepared=False,
+                 variant=None):  # fmt: skip
     """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields.
-    prepared: whether bucket_sort left factors and places there."""
+    prepared: whether bucket_sort left factors and places there. variant: "warp" or "block" per position, None chooses."""
     batch, n_slots = times.shape[:2]
     dtype = weights.dtype
     expect_forward(events, weights, geometry, times, counts, slopes, status)
@@ -75,12 +78,25 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
             (min(blocks(capacity, 256), 16), batch), (256,),
             (events.times, events.neurons, events.counts, np.int32(capacity), packed(geometry), neuron.tau, fields.factors, fields.places),
         )  # fmt: skip
+    lists_and_sizes = (np.int32(keeps_fields), lists, lengths, np.int32(lists.shape[-1]))
+    events_in = (fields.factors, fields.places, events.counts, np.int32(capacity), weights.reshape(-1, geometry.post_c), packed(geometry))
+    parameters = (neuron.tau, neuron.c, neuron.reset, dtype.type(t_max), fields.last_factor, np.int32(n_slots))
+    written = (times, counts, slopes, status)
+    n_positions = geometry.post_x * geometry.post_y
+    if variant is None:
+        variant = "block" if field_capacity(geometry, capacity) >= BLOCK_FROM else "warp"
+    if variant == "block":
+        tiles = blocks(geometry.post_c, BLOCK_CHANNELS)
+        lanes = blocks(blocks(geometry.post_c, tiles), 2)
+        pitch = 2 * lanes | 1
+        kernels.kernel("conv/conv_forward_block", "conv_forward_block", dtype)(
+            (batch * n_positions, blocks(geometry.post_c, 2 * lanes)), (32 * BLOCK_WARPS,),
+            (*events_in, np.int32(lanes), np.int32(pitch), *parameters, *written, *lists_and_sizes),
+            shared_mem=(3 * BLOCK_LISTS + 2 * BLOCK_WARPS) * pitch * dtype.itemsize,
+        )  # fmt: skip
+        return
     tiles, lanes = channel_tiles(geometry.post_c)
-    units = batch * geometry.post_x * geometry.post_y * tiles
     kernels.kernel("conv/conv_forward", "conv_forward", dtype)(
-        (blocks(units, WARPS),), (32 * WARPS,),
-        (fields.factors, fields.places, events.counts, np.int32(capacity), weights.reshape(-1, geometry.post_c), packed(geometry),
-         np.int32(batch), np.int32(tiles), np.int32(lanes), neuron.tau, neuron.c, neuron.reset, dtype.type(t_max), fields.last_factor,
-         np.int32(n_slots), times, counts, slopes, status, np.int32(keeps_fields), lists, lengths,
-         np.int32(lists.shape[-1])),
+        (blocks(batch * n_positions * tiles, WARPS),), (32 * WARPS,),
+        (*events_in, np.int32(batch), np.int32(tiles), np.int32(lanes), *parameters, *written, *lists_and_sizes),
     )  # fmt: skip

@@ -47,8 +47,8 @@ def rows_of(geometry):
 def shared_bytes(width, units, rows, n_slots, itemsize, wants_errors):
     """As cuda/conv/layer_backward.cu lays it out."""
     pitch = rows | 1
-    per_unit = width * (2 * itemsize * n_slots + itemsize + 4) + 8
-    return units * per_unit + width * (pitch * itemsize * (2 if wants_errors else 1) + itemsize) + 64 + 1024 * 2 * itemsize
+    per_unit = width * (3 * itemsize * n_slots + itemsize + 4) + 8
+    return units * per_unit + width * (pitch * itemsize * (2 if wants_errors else 1) + itemsize) + 96 + 1024 * 2 * itemsize
 
 
 def _even_part(batch, most):

@@ -8,15 +8,13 @@ from bats import kernels
 from bats.cpu import sort_events as cpu
 from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
-from bats.ops.conv_geometry import ConvGeometry, PoolGeometry, packed
 
 SHARED_BYTES = 48 * 1024 - 256  # what a block may use without asking for more, less the scan's own
 PARTS = 8  # blocks per sample, of the same number in merge_parts, ...
 PARTS_FROM = 2048  # ... for lists of this capacity or more ...
 PARTS_UP_TO = 64  # ... in batches so small that a block per sample would leave the device idle
 
-BUCKET_BYTES = 10 * 1024  # of shared memory that bucket_sort needs beside its lists
-_POOLING = np.dtype([(name, np.int32) for name in ("on", *PoolGeometry._fields[1:])])
+BUCKET_BYTES = 18 * 1024  # of shared memory that bucket_sort needs beside its lists
 
 BITS = {np.dtype("float32"): np.uint32, np.dtype("float64"): np.uint64}
 
@@ -63,18 +61,37 @@ def bucket_sort(times, counts, geometry, events, behind=None):
     if shared > kernel.max_dynamic_shared_size_bytes:
         kernel.max_dynamic_shared_size_bytes = shared
     convolution, neuron, fields = behind or (None, None, None)
-    wants_places = behind is not None
     tau, factors, places = (times.dtype.type(1), times, counts) if fields is None else (neuron.tau, fields.factors, fields.places)
-    if wants_places:
+    if fields is not None:
         expect("factors", factors, events.times.shape, times.dtype, times)
-    pooling = np.array((0,) * 9 if geometry is None else (1, *geometry[1:]), dtype=_POOLING)
+    pooled = counts if geometry is None else _pooled_neurons(geometry)
+    place_of_neuron = counts if convolution is None else _packed_places(convolution)
     kernel(
         (batch,), (1024 if room > 512 else 128,),
-        (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(room), pooling, np.int32(events.times.shape[1]),
-         events.times, events.neurons, events.positions, events.counts,
-         packed(convolution or (0,) * len(ConvGeometry._fields)), tau, np.int32(wants_places), factors, places),
+        (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(room), np.int32(events.times.shape[1]),
+         pooled, np.int32(geometry is not None), events.times, events.neurons, events.positions, events.counts,
+         place_of_neuron, np.int32(fields is not None), tau, factors, places),
         shared_mem=shared,
     )  # fmt: skip
+
+
+@functools.cache
+def _pooled_neurons(geometry):
+    """int32 [n_pre] on the device: the neuron that each one is pooled into, -1 for none."""
+    x, y, c = np.unravel_index(np.arange(geometry.n_pre), (geometry.pre_x, geometry.pre_y, geometry.channels))
+    px, py = x // geometry.stride_x, y // geometry.stride_y
+    inside = (px < geometry.post_x) & (py < geometry.post_y)
+    inside &= (x % geometry.stride_x < geometry.window_x) & (y % geometry.stride_y < geometry.window_y)
+    pooled = np.where(inside, (px * geometry.post_y + py) * geometry.channels + c, -1)
+    return array_module("cuda").asarray(pooled.astype(np.int32))
+
+
+@functools.cache
+def _packed_places(geometry):
+    """uint32 [n_pre] on the device: place of each neuron that a convolution receives from, as pack_place (cuda/conv/records.cuh)."""
+    x, y, c = np.unravel_index(np.arange(geometry.n_pre), (geometry.pre_x, geometry.pre_y, geometry.pre_c))
+    places = c << 20 | (y + geometry.padding_y) << 10 | (x + geometry.padding_x)
+    return array_module("cuda").asarray(places.astype(np.uint32))
 
 
 def sort_events(times, counts, events, scratch):

@@ -1,4 +1,5 @@
-// Fast forward pass of a convolutional layer, for times before one origin's reach (t_max <= 8 tau); conv_spike_times.cu is the general one.
+// Fast forward pass of a convolutional layer, for times before one origin's reach (t_max <= 8 tau); conv_spike_times.cu is the general one,
+// conv_forward_block.cu the variant for receptive fields of many events.
 //
 // A warp owns one position of one sample and up to 32 of its channels, a lane each. It takes the sample's events 128
 // at a time, keeps those of its receptive field in a queue in shared memory and walks through the queue 32 by 32, with one comparison
@@ -18,46 +19,42 @@ struct Queue {
     Interval<real> intervals[32];
 };
 
-// Takes a lane's neuron through n intervals (filled up to whole groups).
+// Takes a lane's neuron, in column `column` of the weights, through n intervals (filled up to whole groups).
 template <typename real>
-__device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, int n, Train<real>& train, const real* weights,
+__device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, int n, Train<real>& train, const real* weights, unsigned column,
                                                const SpikeWriter<real>& out) {
     constexpr int UNROLL = 8;
-    real next[UNROLL];
-#pragma unroll
-    for (int u = 0; u < UNROLL; ++u) next[u] = weights[intervals[u].offset];
-#pragma unroll 2
     for (int base = 0; base < n; base += UNROLL) {
         real w[UNROLL], a = train.a, b = train.b;
 #pragma unroll
-        for (int u = 0; u < UNROLL; ++u) w[u] = next[u];
-        if (base + UNROLL < n) {
-#pragma unroll
-            for (int u = 0; u < UNROLL; ++u) next[u] = weights[intervals[base + UNROLL + u].offset];
-        }
-        unsigned candidates = 0;
+        for (int u = 0; u < UNROLL; ++u) w[u] = weights[column + (unsigned)intervals[base + u].offset];
+        bool near = false;
 #pragma unroll
         for (int u = 0; u < UNROLL; ++u) {
             const Interval<real> interval = intervals[base + u];
             const real part = w[u] * interval.e;
             b += part;
             a = fma(part, interval.e, a);
-            if (fma(-a, interval.y_low, b) - train.fall >= interval.limit) candidates |= 1u << u;
+            near |= fma(-a, interval.y_low, b) - train.fall >= interval.limit;
         }
-        if (candidates) {  // their sums once more, then the exact test
-#pragma unroll 1
-            do {
-                const int hit = __ffs(candidates) - 1;
-                real own_a = train.a, own_b = train.b;
+        for (int from = 0; near;) {  // the first candidate from there on, with its sums; then the exact test
+            int hit = -1;
+            real own_a = train.a, own_b = train.b, hit_a = 0, hit_b = 0;
 #pragma unroll
-                for (int u = 0; u < UNROLL; ++u) {
-                    const real e = intervals[base + u].e, part = u <= hit ? w[u] * e : real(0);
-                    own_b += part;
-                    own_a = fma(part, e, own_a);
+            for (int u = 0; u < UNROLL; ++u) {
+                const Interval<real> interval = intervals[base + u];
+                const real part = w[u] * interval.e;
+                own_b += part;
+                own_a = fma(part, interval.e, own_a);
+                if (u >= from && hit < 0 && fma(-own_a, interval.y_low, own_b) - train.fall >= interval.limit) {
+                    hit = u;
+                    hit_a = own_a;
+                    hit_b = own_b;
                 }
-                fire_within(out, intervals[base + hit], own_a, own_b, train);
-                candidates &= candidates - 1;
-            } while (candidates);
+            }
+            if (hit < 0) break;
+            fire_within(out, intervals[base + hit], hit_a, hit_b, train);
+            from = hit + 1;
         }
         train.a = a;
         train.b = b;
@@ -100,7 +97,6 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
     const bool valid = lane < lanes && channel < g.post_c;
     factors += s * capacity;
     places += s * capacity;
-    weights += valid ? channel : 0;
     const int n_events = events_before(factors, event_counts[s], last_factor);
     const int i = position * g.post_c + (valid ? channel : 0);
     const size_t first_slot = s * n_slots * n_post + i;
@@ -156,7 +152,7 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
                 queue.intervals[lane] = make_interval(queue.e[at], at + 1 < queued ? queue.e[at + 1] : last_factor, queue.offset[at], c);
             }
             __syncwarp();
-            walk_intervals(queue.intervals, n, train, weights, out);
+            walk_intervals(queue.intervals, n, train, weights, valid ? channel : 0, out);
             __syncwarp();
             head += n;
         }

@@ -18,34 +18,17 @@ struct __align__(2 * sizeof(real)) Gain {
     real q, g;
 };
 
-// (1) for one neuron. Returns sum |delta tau / z| / 4, the bound of what its spikes add to a weight per event.
+// (1) for one neuron, from q and dL/dt (in g) of its spikes and 1 / slope. Returns sum |delta tau / z| / 4, the bound of what its
+// spikes add to a weight per event.
 template <typename real>
-__device__ __forceinline__ real gains_of(const real* errors, const real* times, const real* slopes, size_t stride, int count,
-                                         real tau, real reset, real slope_floor, int& n_bounded, Gain<real>* gains) {
-    constexpr int AHEAD = 4;  // spikes loaded together: the recurrence then waits for memory once in four spikes
+__device__ __forceinline__ real through_resets(Gain<real>* gains, const real* inverse_slopes, int count, real tau, real reset) {
     real later = 0, bound = 0;
-    for (int last = count - 1; last >= 0; last -= AHEAD) {
-        real slope[AHEAD], t[AHEAD], error[AHEAD];
-#pragma unroll
-        for (int u = 0; u < AHEAD; ++u) {
-            const size_t spike = max(last - u, 0) * stride;
-            slope[u] = slopes[spike];
-            t[u] = times[spike];
-            error[u] = errors[spike];
-        }
-#pragma unroll
-        for (int u = 0; u < AHEAD; ++u) {
-            if (last - u < 0) break;
-            if (slope[u] < slope_floor) {
-                slope[u] = slope_floor;
-                ++n_bounded;
-            }
-            const real y = exp(-t[u] / tau), q = 1 / y;
-            const real response = (error[u] + later * q) / slope[u], gain = response * tau;
-            later += response * reset * y;
-            bound += abs(gain) / 4;
-            gains[last - u] = {q, gain * y * y};
-        }
+    for (int k = count - 1; k >= 0; --k) {
+        const real q = gains[k].q, y = 1 / q;
+        const real response = (gains[k].g + later * q) * inverse_slopes[k], gain = response * tau;
+        later += response * reset * y;
+        bound += abs(gain) / 4;
+        gains[k].g = gain * y * y;
     }
     return bound;
 }
@@ -75,7 +58,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
 
     Gain<real>* gains = reinterpret_cast<Gain<real>*>(shared_memory);     // [units, width, n_slots]; g in units of its channel
     Gain<real>* later = gains + (size_t)units_per_round * width * n_slots;  // [warps, 32]
-    fixed* sums = reinterpret_cast<fixed*>(later + n_warps * 32);         // [width, pitch]
+    real* inverse_slopes = reinterpret_cast<real*>(later + n_warps * 32);   // [units, width, n_slots]
+    fixed* sums = reinterpret_cast<fixed*>(inverse_slopes + (((size_t)units_per_round * width * n_slots + 1) & ~(size_t)1));  // [width, pitch]
     real* own_weights = reinterpret_cast<real*>(sums + width * pitch);    // [width, pitch] if errors are wanted, over the units
     real* bounds = own_weights + (wants_errors ? width * pitch : 0);      // [units, width]
     real* units = bounds + units_per_round * width;                       // [width]: of the fixed point
@@ -91,20 +75,28 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         __syncthreads();
         for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
 
-        // (1) Spikes, and their bounds.
-        for (int item = t; item < n_units * width; item += blockDim.x) {
-            const int unit = first_unit + item / width, c = item % width;
-            int count = 0, n_bounded = 0;
-            real bound = 0;
-            if (c < n_c) {
-                const size_t s = unit / n_positions, i = (unit % n_positions) * g.post_c + first_c + c, base = s * n_slots * n_post + i;
-                count = counts[s * n_post + i];
-                bound = gains_of(errors + base, times + base, slopes + base, n_post, count, tau, reset, slope_floor, n_bounded,
-                                 gains + (size_t)item * n_slots);
-                if (n_bounded) atomicAdd(&bounded[s * 4], (unsigned long long)n_bounded);
+        // (1) Spikes, all at once, then neuron by neuron.
+        const int n_items = n_units * width;
+        for (int place = t; place < n_items * n_slots; place += blockDim.x) {
+            const int k = place / n_items, item = place - k * n_items, u = item / width, c = item - u * width;
+            const int unit = first_unit + u;
+            const size_t s = unit / n_positions, i = (unit - s * n_positions) * g.post_c + first_c + c;
+            const int count = c < n_c ? counts[s * n_post + i] : 0;
+            if (k == 0) n_of[item] = count;
+            if (k >= count) continue;
+            const size_t spike = (s * n_slots + k) * n_post + i;
+            real slope = slopes[spike];
+            if (slope < slope_floor) {
+                slope = slope_floor;
+                atomicAdd(&bounded[s * 4], 1ull);
             }
-            n_of[item] = count;
-            bounds[item] = bound;
+            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), errors[spike]};
+            inverse_slopes[(size_t)item * n_slots + k] = 1 / slope;
+        }
+        __syncthreads();
+        for (int item = t; item < n_items; item += blockDim.x) {
+            const size_t first = (size_t)item * n_slots;
+            bounds[item] = through_resets(gains + first, inverse_slopes + first, n_of[item], tau, reset);
         }
         if (t < n_units) {
             lengths[t] = has_fields ? field_counts[first_unit + t] : event_counts[(first_unit + t) / n_positions];
@@ -119,13 +111,14 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         const int start = block_exclusive_sum(groups, &n_tasks);
         if (t < n_units) starts[t] = start;
         if (t == 0) starts[n_units] = n_tasks;
-        if (t < n_c) {
+        for (int c = warp; c < n_c; c += n_warps) {
             real bound = 0;
-            for (int u = 0; u < n_units; ++u) bound += bounds[u * width + t];
-            units[t] = fixed_units(bound * pre_slots);
+            for (int u = lane; u < n_units; u += 32) bound += bounds[u * width + c];
+            bound = warp_sum(bound);
+            if (lane == 0) units[c] = fixed_units(bound * pre_slots);
         }
         __syncthreads();
-        for (int item = t; item < n_units * width; item += blockDim.x) {
+        for (int item = t; item < n_items; item += blockDim.x) {
             for (int k = 0; k < n_of[item]; ++k) gains[(size_t)item * n_slots + k].g *= units[item % width];
         }
         if (wants_errors) {
@@ -152,7 +145,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 unit_before = unit;
             }
             const bool mine = lane < n_here;
-            int event = base + lane, row = 0, tap = 0;
+            int event = base + lane, row = min(lane, rows - 1), tap = 0;  // an idle lane adds 0 somewhere
             real factor = 0;
             if (mine) {
                 if (has_fields) event = fields[(size_t)unit * field_capacity + event];
@@ -184,25 +177,32 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 unsigned active = __ballot_sync(FULL_WARP, sum_g != 0 || sum_gq != 0);
                 unsigned mixed = __ballot_sync(FULL_WARP, k < to);
                 __syncwarp();
-                fixed* own_sums = sums + base_c * pitch + row;
-                const real* row_weights = own_weights + base_c * pitch + row;
-                for (; active; active &= active - 1) {
-                    const int source = __ffs(active) - 1, offset = source * pitch;
-                    const Gain<real> all = later[source];
-                    const real d = all.q - factor * all.g;  // sum G (q - E), in units of the channel
-                    if (wants_errors && mine) error += row_weights[offset] * (factor * all.g - d);
-                    if (mine) FixedPoint<real>::add(&own_sums[offset], -d * factor);
+                const int first_place = base_c * pitch + row;
+                if (wants_errors) {
+                    for (; active; active &= active - 1) {
+                        const int source = __ffs(active) - 1, place = first_place + source * pitch;
+                        const Gain<real> all = later[source];
+                        const real d = all.q - factor * all.g;  // sum G (q - E), in units of the channel
+                        error += own_weights[place] * (factor * all.g - d);
+                        FixedPoint<real>::add(&sums[place], -d * factor);
+                    }
+                } else {
+                    for (; active; active &= active - 1) {
+                        const int source = __ffs(active) - 1;
+                        const Gain<real> all = later[source];
+                        FixedPoint<real>::add(&sums[first_place + source * pitch], (factor * all.g - all.q) * factor);
+                    }
                 }
                 for (; mixed; mixed &= mixed - 1) {
-                    const int source = __ffs(mixed) - 1, offset = source * pitch;
+                    const int source = __ffs(mixed) - 1, place = first_place + source * pitch;
                     const int from = __shfl_sync(FULL_WARP, k, source) + 1, end = __shfl_sync(FULL_WARP, to, source);
                     const Gain<real>* list = gains + (size_t)(u * width + base_c + source) * n_slots;
                     for (int m = from; m <= end; ++m) {
                         const Gain<real> gain = list[m];
                         if (!mine || !(gain.q > factor)) continue;
                         const real d = gain.g * (gain.q - factor);
-                        if (wants_errors) error += row_weights[offset] * (factor * gain.g - d);
-                        FixedPoint<real>::add(&own_sums[offset], -d * factor);
+                        if (wants_errors) error += own_weights[place] * (factor * gain.g - d);
+                        FixedPoint<real>::add(&sums[place], -d * factor);
                     }
                 }
                 __syncwarp();

@@ -10,34 +10,21 @@
 #include "conv/records.cuh"
 #include "events/bitonic.cuh"
 
-constexpr int BUCKETS_PER_THREAD = 2;
+constexpr int BUCKETS_PER_THREAD = 4;
 constexpr int CROWDED = 128;  // spikes of a bucket beyond which the network is faster
-
-struct Pooling {
-    int on;  // 0: no pooling
-    int pre_y, channels, window_x, window_y, stride_x, stride_y, post_x, post_y;
-};
-
-// Neuron of the pooling layer that a neuron belongs to; -1: none.
-__device__ __forceinline__ int pooled(const Pooling& pooling, int neuron) {
-    if (!pooling.on) return neuron;
-    const int place = neuron / pooling.channels, x = place / pooling.pre_y, y = place - x * pooling.pre_y;
-    const int px = x / pooling.stride_x, py = y / pooling.stride_y;
-    const bool inside = px < pooling.post_x && py < pooling.post_y && x - px * pooling.stride_x < pooling.window_x &&
-                        y - py * pooling.stride_y < pooling.window_y;
-    return inside ? (px * pooling.post_y + py) * pooling.channels + neuron - place * pooling.channels : -1;
-}
 
 // ----------------------------------------------------------------------------------------------------------------------
 // blocks B, up to 1024 threads; shared memory: two lists of `room` times and ranks. room >= n_neurons * n_slots.
 template <typename real>
-__global__ void __launch_bounds__(1024) bucket_sort(
+__global__ void __launch_bounds__(1024, 1) bucket_sort(
         const real* __restrict__ trains,       // [B, n_slots, n_neurons]
         const int* __restrict__ train_counts,  // [B, n_neurons]
-        int n_neurons, int n_slots, int room, Pooling pooling, int out_capacity,
+        int n_neurons, int n_slots, int room, int out_capacity,
+        const int* __restrict__ pooled, int has_pooling,         // [n_neurons]: neuron of the pooling layer, -1: none
         real* __restrict__ times, int* neurons, int* positions,  // [B, out_capacity]; the same array if n_slots is 1 and nothing is pooled
         int* __restrict__ counts,              // [B]
-        Geometry g, real tau, int wants_places, real* __restrict__ factors, unsigned* __restrict__ places) {  // [B, out_capacity]
+        const unsigned* __restrict__ place_of_neuron, int wants_places,  // of the neurons that are written
+        real tau, real* __restrict__ factors, unsigned* __restrict__ places) {  // [B, out_capacity]
     extern __shared__ double shared_memory[];
     __shared__ int buckets[1024 * BUCKETS_PER_THREAD + 1];
     __shared__ int n_gathered, fullest;
@@ -55,21 +42,19 @@ __global__ void __launch_bounds__(1024) bucket_sort(
     __syncthreads();
 
     real low = Constants<real>::infinity(), high = 0;
-    constexpr int AHEAD = 4;
+    constexpr int AHEAD = 5;
     for (int first = 0; first < n_neurons; first += AHEAD * blockDim.x) {
         int count[AHEAD], mine = 0;
+        real time[AHEAD];  // of the first spike, loaded whether there is one or not
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
             const int i = first + u * blockDim.x + t;
             count[u] = i < n_neurons ? train_counts[i] : 0;
+            time[u] = i < n_neurons ? trains[i] : real(0);
+            if (has_pooling && i < n_neurons && pooled[i] < 0) count[u] = 0;
         }
 #pragma unroll
-        for (int u = 0; u < AHEAD; ++u) {
-            const int i = first + u * blockDim.x + t;
-            if (count[u] > 0 && !pooling.on) mine += count[u];
-            else if (count[u] > 0 && pooled(pooling, i) >= 0) mine += count[u];
-            else count[u] = 0;
-        }
+        for (int u = 0; u < AHEAD; ++u) mine += count[u];
         const int inclusive = warp_inclusive_sum(mine);
         int start = 0;
         if (lane == 31 && inclusive > 0) start = atomicAdd(&n_gathered, inclusive);
@@ -77,13 +62,12 @@ __global__ void __launch_bounds__(1024) bucket_sort(
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
             const int i = first + u * blockDim.x + t;
-#pragma unroll 2
             for (int slot = 0; slot < count[u]; ++slot) {
-                const real time = trains[(size_t)slot * n_neurons + i];
-                first_times[place] = time;
+                if (slot > 0) time[u] = trains[(size_t)slot * n_neurons + i];
+                first_times[place] = time[u];
                 first_ranks[place] = i * n_slots + slot;
-                low = min(low, time);
-                high = max(high, time);
+                low = min(low, time[u]);
+                high = max(high, time[u]);
                 ++place;
             }
         }
@@ -157,11 +141,11 @@ __global__ void __launch_bounds__(1024) bucket_sort(
         const real time = sorted_times[e];
         times[start + e] = time;
         positions[start + e] = slot * n_neurons + neuron;
-        const int new_neuron = pooled(pooling, neuron);
+        const int new_neuron = has_pooling ? pooled[neuron] : neuron;
         if (neurons != positions) neurons[start + e] = new_neuron;
         if (wants_places) {
             factors[start + e] = bounded_factor(time, tau);
-            places[start + e] = pack_place(place_of(g, new_neuron));
+            places[start + e] = place_of_neuron[new_neuron];
         }
     }
     if (t == 0) counts[b] = n;

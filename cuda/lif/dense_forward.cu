@@ -9,76 +9,9 @@
 #include "conv/records.cuh"
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
+#include "lif/search.cuh"
 
-constexpr int LIST = 32;       // events that are searched together
-constexpr int PITCH = 33;      // of arrays with a column per neuron
-
-// What a block keeps of a round of events, at a neuron's column.
-template <typename real>
-struct Kept {
-    const real *a, *b, *distance;    // [lists, PITCH]
-    const real *before_a, *before_b;  // [stretches, PITCH]: sums over all stretches before
-    int stretch;                      // lists of a stretch
-};
-
-// One neuron walks through n events; a warp. e_end: factor at the end of the last interval.
-template <typename real>
-__device__ __forceinline__ void search(const Interval<real>* intervals, int n, real e_end, const real* weights, const Kept<real>& kept,
-                                       const SpikeWriter<real>& out, real& fall, int& n_spikes, bool& overflow) {
-    const int lane = threadIdx.x & 31, n_lists = (n + LIST - 1) / LIST;
-    bool done = fall == Constants<real>::infinity();
-    for (int base = 0; base < n_lists && !done; base += 32) {
-        // Over the intervals of a list, y lies between that of its first event and that of the next list's.
-        real far = -Constants<real>::infinity();
-        if (base + lane < n_lists) {
-            const int list = base + lane, before = list / kept.stretch * PITCH;
-            const real next_e = list + 1 < n_lists ? intervals[(list + 1) * LIST].e : e_end;
-            const real a = kept.before_a[before], b = kept.before_b[before];
-            far = kept.distance[list * PITCH] + max(b - a / intervals[list * LIST].e, b - a / next_e);
-            far += (abs(far) + abs(b) + abs(a)) * real(1e-6);  // rounding must not hide a spike
-        }
-        unsigned open = FULL_WARP;
-        while (!done) {
-            const unsigned candidates = __ballot_sync(FULL_WARP, far >= fall) & open;
-            if (candidates == 0) break;
-            const int found = __ffs(candidates) - 1, list = base + found;
-            open = found == 31 ? 0 : FULL_WARP << (found + 1);
-            const int e = list * LIST + lane;
-            const Interval<real> interval = e < n ? intervals[e] : no_interval<real>(0);
-            const real part = e < n ? weights[interval.offset] * interval.e : real(0);
-            const int before = list / kept.stretch * PITCH;
-            const real b = kept.before_b[before] + kept.b[list * PITCH] + warp_inclusive_sum(part);
-            const real a = kept.before_a[before] + kept.a[list * PITCH] + warp_inclusive_sum(part * interval.e);
-            const bool tested = e < n && interval.limit < Constants<real>::infinity();
-            real y_high = 1 / interval.e;
-            unsigned pending = FULL_WARP;  // events whose following interval is still to be searched
-            while (!done) {
-                const bool hit = tested && (pending >> lane & 1) && crosses(a, b - fall, out.c, y_high, interval.y_low);
-                const unsigned hits = __ballot_sync(FULL_WARP, hit);
-                if (hits == 0) break;
-                if (n_spikes == out.n_slots) {
-                    overflow = true;
-                    done = true;
-                    break;
-                }
-                const int first = __ffs(hits) - 1;
-                pending = FULL_WARP << first;
-                real drop = 0;
-                if (lane == first) {
-                    const Spike<real> spike = first_crossing(a, b - fall, out.c, y_high, interval.y_low);
-                    out.times[n_spikes * out.stride] = time_of(out, spike.y);
-                    out.slopes[n_spikes * out.stride] = spike.slope;
-                    drop = out.reset / spike.y;
-                    y_high = spike.y;  // the rest of this interval begins at the spike
-                }
-                fall += __shfl_sync(FULL_WARP, drop, first);
-                ++n_spikes;
-                done = out.n_slots == 1;
-            }
-        }
-    }
-    if (done) fall = Constants<real>::infinity();
-}
+constexpr int PITCH = 33;  // of arrays with a column per neuron
 
 // ----------------------------------------------------------------------------------------------------------------------
 // blocks (ceil(n_post / 32), B), up to 1024 threads. Shared memory: `round` intervals (a multiple of 32 per warp), then for
@@ -92,8 +25,8 @@ __global__ void __launch_bounds__(1024) dense_forward(
         unsigned long long* status) {      // [B, 4]: spikes, silent, overflowing, non-finite
     constexpr int UNROLL = 8;
     extern __shared__ double shared_memory[];
-    __shared__ real state_a[32], state_b[32], state_fall[32];
-    __shared__ int state_n[32], state_overflow[32];
+    __shared__ real state_a[32], state_b[32];
+    __shared__ Train<real> trains[32];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     Interval<real>* intervals = reinterpret_cast<Interval<real>*>(shared_memory);  // [round]
     real* a_start = reinterpret_cast<real*>(intervals + round);                     // [round / 32, PITCH]
@@ -103,13 +36,13 @@ __global__ void __launch_bounds__(1024) dense_forward(
     real* sum_b = sum_a + n_warps * PITCH;
     const size_t s = blockIdx.y;
     const int first_neuron = blockIdx.x * 32, i = first_neuron + lane, n_here = min(32, n_post - first_neuron);
-    const real* own_weights = weights + min(i, n_post - 1);
+    const unsigned own_column = min(i, n_post - 1);
     event_times += s * capacity;
     event_neurons += s * capacity;
     const int n_events = events_before(event_times, event_counts[s], t_max);
     if (warp == 0) {
-        state_a[lane] = state_b[lane] = state_fall[lane] = 0;
-        state_n[lane] = state_overflow[lane] = 0;
+        state_a[lane] = state_b[lane] = 0;
+        trains[lane] = {0, 0, 0, 0, false};
     }
     for (int first = 0; first < n_events; first += round) {
         const int n = min(round, n_events - first), stretch = (n + n_warps * LIST - 1) / (n_warps * LIST) * LIST;
@@ -135,7 +68,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
             for (int base = list; base < list + LIST; base += UNROLL) {
                 real w[UNROLL];
 #pragma unroll
-                for (int u = 0; u < UNROLL; ++u) w[u] = own_weights[intervals[base + u].offset];
+                for (int u = 0; u < UNROLL; ++u) w[u] = weights[own_column + (unsigned)intervals[base + u].offset];
 #pragma unroll
                 for (int u = 0; u < UNROLL; ++u) {
                     const Interval<real> interval = intervals[base + u];
@@ -150,46 +83,42 @@ __global__ void __launch_bounds__(1024) dense_forward(
         sum_a[warp * PITCH + lane] = a;
         sum_b[warp * PITCH + lane] = b;
         __syncthreads();
-        if (warp == 0) {  // sums over all stretches before
-            a = state_a[lane];
-            b = state_b[lane];
-            for (int w = 0; w < n_warps; ++w) {
-                const real own_a = sum_a[w * PITCH + lane], own_b = sum_b[w * PITCH + lane];
-                sum_a[w * PITCH + lane] = a;
-                sum_b[w * PITCH + lane] = b;
-                a += own_a;
-                b += own_b;
-            }
-            state_a[lane] = a;
-            state_b[lane] = b;
+        real before_a = state_a[lane], before_b = state_b[lane];  // sums over all stretches before
+#pragma unroll 4
+        for (int w = 0; w < warp; ++w) {
+            before_a += sum_a[w * PITCH + lane];
+            before_b += sum_b[w * PITCH + lane];
+        }
+        const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], tau) : last_factor;
+        for (int list = begin; list < stop; list += LIST) {
+            const real e_next = list + LIST < n ? intervals[list + LIST].e : e_end;
+            const Kept<real> kept = {a_start + lane, b_start + lane, distance + lane, PITCH};
+            settle(kept, list / LIST, before_a, before_b, 1 / intervals[list].e, 1 / e_next);
         }
         __syncthreads();
-        const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], tau) : last_factor;
+        if (warp == n_warps - 1) {
+            state_a[lane] = before_a + a;
+            state_b[lane] = before_b + b;
+        }
         for (int neuron = warp; neuron < n_here; neuron += n_warps) {
             const size_t place = s * n_slots * n_post + first_neuron + neuron;
             const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + place, slopes + place};
-            real fall = state_fall[neuron];
-            int n_spikes = state_n[neuron];
-            bool overflow = state_overflow[neuron];
-            const Kept<real> kept = {a_start + neuron, b_start + neuron, distance + neuron, sum_a + neuron, sum_b + neuron, stretch / LIST};
-            search(intervals, n, e_end, weights + first_neuron + neuron, kept, out, fall, n_spikes, overflow);
+            const Kept<real> kept = {a_start + neuron, b_start + neuron, distance + neuron, PITCH};
+            Train<real> train = trains[neuron];
+            search(intervals, n, weights + first_neuron + neuron, kept, out, train);
             __syncwarp();
-            if (lane == 0) {
-                state_fall[neuron] = fall;
-                state_n[neuron] = n_spikes;
-                state_overflow[neuron] = overflow;
-            }
+            if (lane == 0) trains[neuron] = train;
         }
     }
     __syncthreads();
     for (int place = threadIdx.x; place < 32 * n_slots; place += blockDim.x) {
         const int neuron = place & 31, slot = place >> 5;
-        if (neuron < n_here && slot >= state_n[neuron]) {
-            times[(s * n_slots + slot) * n_post + first_neuron + neuron] = Constants<real>::infinity();
-        }
+        if (neuron >= n_here) continue;
+        real* time = times + (s * n_slots + slot) * n_post + first_neuron + neuron;
+        *time = slot < trains[neuron].n ? min(-tau * log(*time), t_max) : Constants<real>::infinity();
     }
     if (warp == 0) {
-        const Walk<real> walk = {state_a[lane], 0, state_n[lane], state_overflow[lane] != 0};
+        const Walk<real> walk = {state_a[lane], 0, trains[lane].n, trains[lane].overflow};
         if (lane < n_here) counts[s * n_post + i] = walk.n;
         add_status(status + s * 4, walk, lane < n_here);
     }
