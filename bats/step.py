@@ -5,6 +5,7 @@ import numpy as np
 from bats.device import to_numpy
 from bats.fused import FusedStep, reason_against
 from bats.graphs import GraphCache
+from bats.sources import Resident
 
 
 class Step:
@@ -41,6 +42,8 @@ class Step:
         if self._fused is None:
             self._place = self.source.allocate(batch_size)
             network.allocate(batch_size)
+            if hasattr(self._place, "prepare") and type(self.source) is Resident and hasattr(network.layers[1], "prepare"):
+                self._place.prepare = lambda events: network.layers[1].prepare(events, max_simulation)
             self._errors = xp.zeros((batch_size, output.max_n_spike, output.n_neurons), dtype=network.dtype)
         self._loss = xp.zeros(batch_size, dtype=network.dtype)
         self._predictions = xp.zeros(batch_size, dtype=np.int32)
@@ -140,8 +143,9 @@ class Step:
         if self._fused is not None:
             self._fused.launch(batch, training, self._cursor, self._loss, self._predictions, self._totals)
             return
-        events, labels = self.source.load(self._order, self._cursor, batch, self._place)
         network = self.network
+        network.layers[1].training = training
+        events, labels = self.source.load(self._order, self._cursor, batch, self._place)
         network.forward_events(events, self.max_simulation, training)
         times, counts = network.layers[-1].trains
         loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]

@@ -10,7 +10,7 @@ from bats.ops.conv_weight_gradient import scratch_for as conv_gradient_scratch
 from bats.ops.dense_forward import dense_forward
 from bats.ops.densify import densify_events, densify_latencies
 from bats.ops.elastic_deformation import elastic_deformation
-from bats.ops.encode_latency import encode_latency, gather_spike_trains, next_batch
+from bats.ops.encode_latency import encode_latency, encode_next, gather_spike_trains, next_batch
 from bats.ops.ensemble_gradient import ensemble_gradient
 from bats.ops.grid_spike_times import grid_recurrent_errors, grid_spike_times
 from bats.ops.grid_spike_times import scratch_for as grid_forward_scratch
@@ -72,6 +72,7 @@ __all__ = [
     "densify_latencies",
     "elastic_deformation",
     "encode_latency",
+    "encode_next",
     "ensemble_gradient",
     "event_factors",
     "filter_scratch",

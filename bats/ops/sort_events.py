@@ -8,6 +8,7 @@ from bats import kernels
 from bats.cpu import sort_events as cpu
 from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
+from bats.ops.conv_geometry import packed_places
 
 SHARED_BYTES = 48 * 1024 - 256  # what a block may use without asking for more, less the scan's own
 PARTS = 8  # blocks per sample, of the same number in merge_parts, ...
@@ -65,7 +66,7 @@ def bucket_sort(times, counts, geometry, events, behind=None):
     if fields is not None:
         expect("factors", factors, events.times.shape, times.dtype, times)
     pooled = counts if geometry is None else _pooled_neurons(geometry)
-    place_of_neuron = counts if convolution is None else _packed_places(convolution)
+    place_of_neuron = counts if convolution is None else packed_places(convolution)
     kernel(
         (batch,), (1024 if room > 512 else 128,),
         (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(room), np.int32(events.times.shape[1]),
@@ -84,14 +85,6 @@ def _pooled_neurons(geometry):
     inside &= (x % geometry.stride_x < geometry.window_x) & (y % geometry.stride_y < geometry.window_y)
     pooled = np.where(inside, (px * geometry.post_y + py) * geometry.channels + c, -1)
     return array_module("cuda").asarray(pooled.astype(np.int32))
-
-
-@functools.cache
-def _packed_places(geometry):
-    """uint32 [n_pre] on the device: place of each neuron that a convolution receives from, as pack_place (cuda/conv/records.cuh)."""
-    x, y, c = np.unravel_index(np.arange(geometry.n_pre), (geometry.pre_x, geometry.pre_y, geometry.pre_c))
-    places = c << 20 | (y + geometry.padding_y) << 10 | (x + geometry.padding_x)
-    return array_module("cuda").asarray(places.astype(np.uint32))
 
 
 def sort_events(times, counts, events, scratch):

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
     __shared__ Interval<real> intervals[ROOM + 1];
     __shared__ Train<real> trains[CHANNELS];
     __shared__ real state_a[CHANNELS], state_b[CHANNELS];
-    __shared__ int found[WARPS];
+    __shared__ int found[WARPS], next_channel;
     real* a_start = reinterpret_cast<real*>(shared_memory);  // [ROOM / LIST, pitch], column h * lanes + lane
     real* b_start = a_start + ROOM / LIST * pitch;
     real* distance = b_start + ROOM / LIST * pitch;
@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
             mine += __popc(inside[u]);
         }
         if (lane == 0) found[warp] = mine;
+        if (threadIdx.x == 0) next_channel = WARPS;
         if (first + STEP < n_events) look_ahead(first + STEP);
         __syncthreads();
         int place = queued, total = 0;
@@ -183,7 +184,7 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
             state_a[columns[h]] = before_a[h] + a[h];
             state_b[columns[h]] = before_b[h] + b[h];
         }
-        for (int channel = warp; channel < n_channels; channel += WARPS) {
+        for (int channel = warp; channel < n_channels;) {  // whichever warp is free takes the next one
             const size_t slot = s * n_slots * n_post + (size_t)position * g.post_c + first_channel + channel;
             const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + slot, slopes + slot};
             const Kept<real> own = {a_start + channel, b_start + channel, distance + channel, pitch};
@@ -191,6 +192,8 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
             search(intervals, n, weights + channel, own, out, train);
             __syncwarp();
             if (lane == 0) trains[channel] = train;
+            if (lane == 0) channel = atomicAdd(&next_channel, 1);
+            channel = __shfl_sync(FULL_WARP, channel, 0);
         }
         __syncthreads();
         // What is left, at most 32, moves to the front.

@@ -27,6 +27,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
     extern __shared__ double shared_memory[];
     __shared__ real state_a[32], state_b[32];
     __shared__ Train<real> trains[32];
+    __shared__ int next_neuron;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     Interval<real>* intervals = reinterpret_cast<Interval<real>*>(shared_memory);  // [round]
     real* a_start = reinterpret_cast<real*>(intervals + round);                     // [round / 32, PITCH]
@@ -50,12 +51,16 @@ __global__ void __launch_bounds__(1024) dense_forward(
         __syncthreads();
         for (int k = threadIdx.x; k < (n + LIST - 1) / LIST * LIST; k += blockDim.x) {
             const int event = first + min(k, n - 1);
-            const int offset = event_neurons[event] * n_post;
-            intervals[k] = no_interval<real>(offset);
-            if (k < n) {
-                const real next = event + 1 < n_events ? bounded_factor(event_times[event + 1], tau) : last_factor;
-                intervals[k] = make_interval(bounded_factor(event_times[event], tau), next, offset, c);
-            }
+            intervals[k].e = k < n ? bounded_factor(event_times[event], tau) : real(0);
+            intervals[k].offset = event_neurons[event] * n_post;
+        }
+        const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], tau) : last_factor;
+        if (threadIdx.x == 0) next_neuron = n_warps;
+        __syncthreads();
+        for (int k = threadIdx.x; k < (n + LIST - 1) / LIST * LIST; k += blockDim.x) {
+            const Interval<real> made = make_interval(intervals[k].e, k + 1 < n ? intervals[k + 1].e : e_end, 0, c);
+            intervals[k].y_low = k < n ? made.y_low : real(0);
+            intervals[k].limit = k < n ? made.limit : Constants<real>::infinity();
         }
         __syncthreads();
         // Running sums of every stretch.
@@ -89,7 +94,6 @@ __global__ void __launch_bounds__(1024) dense_forward(
             before_a += sum_a[w * PITCH + lane];
             before_b += sum_b[w * PITCH + lane];
         }
-        const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], tau) : last_factor;
         for (int list = begin; list < stop; list += LIST) {
             const real e_next = list + LIST < n ? intervals[list + LIST].e : e_end;
             const Kept<real> kept = {a_start + lane, b_start + lane, distance + lane, PITCH};
@@ -100,7 +104,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
             state_a[lane] = before_a + a;
             state_b[lane] = before_b + b;
         }
-        for (int neuron = warp; neuron < n_here; neuron += n_warps) {
+        for (int neuron = warp; neuron < n_here;) {  // whichever warp is free takes the next one: they are very uneven
             const size_t place = s * n_slots * n_post + first_neuron + neuron;
             const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + place, slopes + place};
             const Kept<real> kept = {a_start + neuron, b_start + neuron, distance + neuron, PITCH};
@@ -108,6 +112,8 @@ __global__ void __launch_bounds__(1024) dense_forward(
             search(intervals, n, weights + first_neuron + neuron, kept, out, train);
             __syncwarp();
             if (lane == 0) trains[neuron] = train;
+            if (lane == 0) neuron = atomicAdd(&next_neuron, 1);
+            neuron = __shfl_sync(FULL_WARP, neuron, 0);
         }
     }
     __syncthreads();
