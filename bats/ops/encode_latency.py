@@ -50,10 +50,9 @@ def encode_next(images, order, cursor, all_labels, indices, labels, latencies, e
     if batch == 0:
         return
     geometry, neuron, fields = behind or (None, None, None)
-    tau, factors, places = (
-        (latencies.dtype.type(1), events.times, indices) if fields is None else (neuron.tau, fields.factors, fields.places)
-    )
-    if fields is not None:
+    wants_places, tau, factors, places, place_of_neuron = behind is not None, latencies.dtype.type(1), events.times, indices, indices
+    if wants_places:
+        tau, factors, places, place_of_neuron = neuron.tau, fields.factors, fields.places, packed_places(geometry)
         expect("factors", factors, events.times.shape, latencies.dtype, images)
     kernels.kernel("events/encode_latency", "encode_next", latencies.dtype)(
         (batch,), (256,),
