@@ -62,28 +62,43 @@ class FastOperations(Cuda):
 
     def check_places(self, fields, geometry, neuron, events, dtype):
         """factors and places as conv_forward makes them itself."""
-        trains = [self.xp.zeros((4, 1, geometry.n_post), dtype=dtype) for _ in range(2)]
-        weights, counts = self.xp.zeros(geometry.weight_shape, dtype=dtype), self.xp.zeros((4, geometry.n_post), dtype=np.int32)
-        ops.conv_forward(events, weights, geometry, neuron, 2.0, trains[0], counts, trains[1], self.status(4), fields[1])
+        n = events.batch
+        trains = [self.xp.zeros((n, 1, geometry.n_post), dtype=dtype) for _ in range(2)]
+        weights, counts = self.xp.zeros(geometry.weight_shape, dtype=dtype), self.xp.zeros((n, geometry.n_post), dtype=np.int32)
+        ops.conv_forward(events, weights, geometry, neuron, 2.0, trains[0], counts, trains[1], self.status(n), fields[1])
         for b, n in enumerate(to_numpy(events.counts)):
             for name in ("factors", "places"):
                 np.testing.assert_array_equal(to_numpy(getattr(fields[0], name))[b, :n], to_numpy(getattr(fields[1], name))[b, :n], name)
 
-    def test_encode_crowded_values(self):
-        """Images of one value, of two, and of all, small and large: as the CPU encodes them."""
+    def test_encode_next(self):
+        """Images of one value, of two, of all, small and large: events, labels, cursor as on the CPU, twice; places for a convolution."""
         rng = np.random.default_rng(1)
-        for size in (1, 5, 784, 4096, 5000):
-            images = rng.integers(0, 256, (5, size)).astype(np.uint8)
+        for shape in ((1, 1, 1), (5, 1, 1), (28, 28, 1), (64, 64, 1), (50, 50, 2)):
+            size = int(np.prod(shape))
+            images = rng.integers(0, 256, (8, size)).astype(np.uint8)
             images[0], images[1] = 255, np.where(rng.random(size) < 0.5, 7, 255)
             images[2] = 0
+            geometry, neuron = convolve(shape, (1, 1, 2), 1, 1), Neuron.make(0.5, 0.1, 0.1, np.float32)
+            fields = [ops.allocate_fields(self.xp, 5, geometry, size, np.dtype(np.float32)) for _ in range(2)]
             found = []
             for device in ("cuda", "cpu"):
-                source = bats.sources.LatencyImages(images, np.zeros(5, int)).to(device, np.float32)
-                place = source.allocate(5)
-                xp = source.xp
-                events, _ = source.load(xp.arange(5, dtype=np.int32), xp.zeros(1, dtype=np.int64), 5, place)
-                found.append(events)
-            self.assert_equal_lists(*found)
+                source = bats.sources.LatencyImages(images, np.arange(8)).to(device, np.float32)
+                place, xp = source.allocate(5), source.xp
+                if device == "cuda":
+                    place.prepare = lambda events, f=fields[0], g=geometry, n=neuron: (g, n, f)
+                order, cursor = xp.asarray([9, 9, 3, 0, 1, 2, 7, 4, 5, 6, 1, 0], dtype=np.int32), xp.full(1, 2, dtype=np.int64)
+                for _ in range(2):
+                    events, labels = source.load(order, cursor, 5, place)
+                    found.append((events, to_numpy(labels).copy(), int(cursor[0])))
+                    if device == "cuda":
+                        found[-1] = (EventList(*(array.copy() for array in (events.times, events.neurons, events.positions, events.counts)),
+                                               size, 1), *found[-1][1:])  # fmt: skip
+                        self.check_places(fields, geometry, neuron, events, np.dtype(np.float32))
+                    else:
+                        self.assert_equal_lists(found[len(found) - 3][0], events)
+            for ours, cpu in zip(found[:2], found[2:], strict=True):
+                np.testing.assert_array_equal(ours[1], cpu[1])
+                self.assertEqual(ours[2], cpu[2])
 
     def test_adam_step(self):
         """The bits of tick and adam, for arrays of several sizes, over some steps."""
