@@ -112,7 +112,7 @@ class Layouts(Cuda):
         """Against recurrent_errors, later_sums and the two operations after it; input events after the horizon get exact zeros."""
         dense, grid = convolve((1, 1, 60), (1, 1, 37)), convolve((7, 6, 3), (3, 2, 37), (2, 1), (0, 1))
         for geometry, late in ((dense, False), (dense, True), (grid, False), (grid, True)):
-            for limits in ({}, {"limit": 28_000}, {"limit": 22_000, "SCRATCH_BYTES": 100_000, "MAX_UNITS": 2, "WANTED_BLOCKS": 3}):
+            for limits in ({}, {"limit": 28_000}, {"limit": 22_000, "SCRATCH_BYTES": 20_000, "MAX_UNITS": 2, "WANTED_BLOCKS": 3}):
                 with self.subTest(positions=geometry.post_x * geometry.post_y, late=late, limits=limits):
                     self.check_backward(geometry, late, dict(limits))
 
@@ -132,7 +132,7 @@ class Layouts(Cuda):
         bounded = [self.status(batch) for _ in range(2)]
         limit = limits.pop("limit", None)
         layer_backward.layout.cache_clear()
-        with mock.patch.multiple(layer_backward, **limits):
+        with mock.patch.multiple(layer_backward, **{"MAX_UNITS": layer_backward.MAX_UNITS, **limits}):
             scratch = ops.layer_backward_scratch(self.xp, batch, geometry, n_slots, events.times.shape[1], dtype, True, limit)
             shape = scratch["layout"]
             if limits:

@@ -14,7 +14,7 @@ from bats.ops.conv_spike_times import channel_tiles, expect_forward
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
 BLOCK_FROM = 256  # events that a receptive field may hold, from which a block per position beats a warp
-BLOCK_WARPS, BLOCK_CHANNELS, BLOCK_LISTS = 4, 64, 24  # as in conv_forward_block.cu
+BLOCK_WARPS, BLOCK_CHANNELS, BLOCK_LISTS = 4, 64, 32  # as in conv_forward_block.cu
 LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
 
 
@@ -89,10 +89,14 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
         tiles = blocks(geometry.post_c, BLOCK_CHANNELS)
         lanes = blocks(blocks(geometry.post_c, tiles), 2)
         pitch = 2 * lanes | 1
-        kernels.kernel("conv/conv_forward_block", "conv_forward_block", dtype)(
+        kernel = kernels.kernel("conv/conv_forward_block", "conv_forward_block", dtype)
+        shared = (3 * BLOCK_LISTS + 2 * BLOCK_WARPS) * pitch * dtype.itemsize
+        if shared > kernel.max_dynamic_shared_size_bytes:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(
             (batch * n_positions, blocks(geometry.post_c, 2 * lanes)), (32 * BLOCK_WARPS,),
             (*events_in, np.int32(lanes), np.int32(pitch), *parameters, *written, *lists_and_sizes),
-            shared_mem=(3 * BLOCK_LISTS + 2 * BLOCK_WARPS) * pitch * dtype.itemsize,
+            shared_mem=shared,
         )  # fmt: skip
         return
     tiles, lanes = channel_tiles(geometry.post_c)

@@ -24,10 +24,11 @@ template <typename real>
 __device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, int n, Train<real>& train, const real* weights, unsigned column,
                                                const SpikeWriter<real>& out) {
     constexpr int UNROLL = 8;
+    const real* own_weights = weights + column;
     for (int base = 0; base < n; base += UNROLL) {
         real w[UNROLL], a = train.a, b = train.b;
 #pragma unroll
-        for (int u = 0; u < UNROLL; ++u) w[u] = weights[column + (unsigned)intervals[base + u].offset];
+        for (int u = 0; u < UNROLL; ++u) w[u] = own_weights[(unsigned)intervals[base + u].offset];
         bool near = false;
 #pragma unroll
         for (int u = 0; u < UNROLL; ++u) {

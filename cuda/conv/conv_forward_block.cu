@@ -10,7 +10,7 @@
 #include "lif/search.cuh"
 
 constexpr int WARPS = 4, AHEAD = 4, STEP = 32 * WARPS * AHEAD;  // events looked at together
-constexpr int FULL = 256, ROOM = FULL + STEP;                   // events of the field at which they are worked off, and room for them
+constexpr int FULL = 512, ROOM = FULL + STEP;                   // events of the field at which they are worked off, and room for them
 constexpr int CHANNELS = 64;
 
 // ----------------------------------------------------------------------------------------------------------------------
@@ -28,7 +28,8 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
     __shared__ Interval<real> intervals[ROOM + 1];
     __shared__ Train<real> trains[CHANNELS];
     __shared__ real state_a[CHANNELS], state_b[CHANNELS];
-    __shared__ int found[WARPS], next_channel;
+    __shared__ int found[WARPS];
+    __shared__ unsigned candidates[2];  // channels that may spike, by h
     real* a_start = reinterpret_cast<real*>(shared_memory);  // [ROOM / LIST, pitch], column h * lanes + lane
     real* b_start = a_start + ROOM / LIST * pitch;
     real* distance = b_start + ROOM / LIST * pitch;
@@ -45,6 +46,7 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
     keeps_fields = keeps_fields && blockIdx.y == 0;
     const int n_events = events_before(factors, event_counts[s], last_factor);
     const int columns[2] = {min(lane, lanes - 1), min(min(lane, lanes - 1) + lanes, n_channels - 1)};  // idle lanes repeat a column
+    const real* own_weights[2] = {weights + columns[0], weights + columns[1]};
     const bool works[2] = {lane < lanes && lane < n_channels, lane < lanes && lane + lanes < n_channels};
     if (threadIdx.x < CHANNELS) {
         trains[threadIdx.x] = {0, 0, 0, 0, false};
@@ -77,7 +79,7 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
             mine += __popc(inside[u]);
         }
         if (lane == 0) found[warp] = mine;
-        if (threadIdx.x == 0) next_channel = WARPS;
+        if (threadIdx.x < 2) candidates[threadIdx.x] = 0;
         if (first + STEP < n_events) look_ahead(first + STEP);
         __syncthreads();
         int place = queued, total = 0;
@@ -111,7 +113,7 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
                 intervals[k].y_low = made.y_low;
                 intervals[k].limit = made.limit;
             } else {
-                intervals[k] = no_interval<real>(0);
+                intervals[k] = no_interval<real>(intervals[n - 1].offset);
             }
         }
         __syncthreads();
@@ -132,8 +134,8 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
 #pragma unroll
                 for (int u = 0; u < UNROLL; ++u) {
                     const unsigned offset = intervals[base + u].offset;
-                    w[0][u] = weights[offset + (unsigned)columns[0]];
-                    w[1][u] = weights[offset + (unsigned)columns[1]];
+                    w[0][u] = own_weights[0][offset];
+                    w[1][u] = own_weights[1][offset];
                 }
 #pragma unroll
                 for (int u = 0; u < UNROLL; ++u) {
@@ -169,13 +171,19 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
                 before_b[h] += sum_b[w * pitch + columns[h]];
             }
         }
+        bool near[2] = {false, false};
         for (int list = begin; list < stop; ++list) {
             const real y_most = 1 / intervals[list * LIST].e, y_least = 1 / (list + 1 < n_lists ? intervals[(list + 1) * LIST].e : e_end);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 const Kept<real> own = {a_start + columns[h], b_start + columns[h], distance + columns[h], pitch};
-                if (works[h]) settle(own, list, before_a[h], before_b[h], y_most, y_least);
+                if (works[h]) near[h] |= settle(own, list, before_a[h], before_b[h], y_most, y_least) >= trains[columns[h]].fall;
             }
+        }
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const unsigned mask = __ballot_sync(FULL_WARP, near[h]);
+            if (lane == 0 && mask) atomicOr(&candidates[h], mask);
         }
         __syncthreads();
 #pragma unroll
@@ -184,16 +192,19 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
             state_a[columns[h]] = before_a[h] + a[h];
             state_b[columns[h]] = before_b[h] + b[h];
         }
-        for (int channel = warp; channel < n_channels;) {  // whichever warp is free takes the next one
-            const size_t slot = s * n_slots * n_post + (size_t)position * g.post_c + first_channel + channel;
-            const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + slot, slopes + slot};
-            const Kept<real> own = {a_start + channel, b_start + channel, distance + channel, pitch};
-            Train<real> train = trains[channel];
-            search(intervals, n, weights + channel, own, out, train);
-            __syncwarp();
-            if (lane == 0) trains[channel] = train;
-            if (lane == 0) channel = atomicAdd(&next_channel, 1);
-            channel = __shfl_sync(FULL_WARP, channel, 0);
+        int turn = 0;
+        for (int h = 0; h < 2; ++h) {
+            for (unsigned rest = candidates[h]; rest; rest &= rest - 1) {
+                if (turn++ % WARPS != warp) continue;
+                const int channel = __ffs(rest) - 1 + h * lanes;
+                const size_t slot = s * n_slots * n_post + (size_t)position * g.post_c + first_channel + channel;
+                const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + slot, slopes + slot};
+                const Kept<real> own = {a_start + channel, b_start + channel, distance + channel, pitch};
+                Train<real> train = trains[channel];
+                search(intervals, n, weights + channel, own, out, train);
+                __syncwarp();
+                if (lane == 0) trains[channel] = train;
+            }
         }
         __syncthreads();
         // What is left, at most 32, moves to the front.

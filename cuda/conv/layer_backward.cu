@@ -135,7 +135,11 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         // (2) 32 events at a time.
         int u = 0, unit_before = -1, s = 0, px = 0, py = 0;
         for (int task = warp; task < n_tasks; task += n_warps) {
-            while (task >= starts[u + 1]) ++u;
+            for (int high = n_units; high - u > 1;) {  // the last unit that starts at or before the task
+                const int middle = (u + high) >> 1;
+                if (starts[middle] <= task) u = middle;
+                else high = middle;
+            }
             const int unit = first_unit + u, base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
             if (unit != unit_before) {
                 s = unit / n_positions;

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
     real* sum_b = sum_a + n_warps * PITCH;
     const size_t s = blockIdx.y;
     const int first_neuron = blockIdx.x * 32, i = first_neuron + lane, n_here = min(32, n_post - first_neuron);
-    const unsigned own_column = min(i, n_post - 1);
+    const real* own_weights = weights + min(i, n_post - 1);
     event_times += s * capacity;
     event_neurons += s * capacity;
     const int n_events = events_before(event_times, event_counts[s], t_max);
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
             for (int base = list; base < list + LIST; base += UNROLL) {
                 real w[UNROLL];
 #pragma unroll
-                for (int u = 0; u < UNROLL; ++u) w[u] = weights[own_column + (unsigned)intervals[base + u].offset];
+                for (int u = 0; u < UNROLL; ++u) w[u] = own_weights[(unsigned)intervals[base + u].offset];
 #pragma unroll
                 for (int u = 0; u < UNROLL; ++u) {
                     const Interval<real> interval = intervals[base + u];

@@ -14,14 +14,16 @@ struct Kept {
     int pitch;
 };
 
-// Adds the sums of all events before a stretch to what was kept of a list in it. y lies between y_least and y_most in the list.
+// Adds the sums of all events before a stretch to what was kept of a list in it. y lies between y_least and y_most in the list. Returns the distance.
 template <typename real>
-__device__ __forceinline__ void settle(const Kept<real>& kept, int list, real before_a, real before_b, real y_most, real y_least) {
+__device__ __forceinline__ real settle(const Kept<real>& kept, int list, real before_a, real before_b, real y_most, real y_least) {
     const int place = list * kept.pitch;
     kept.a[place] += before_a;
     kept.b[place] += before_b;
     const real own = kept.distance[place], shift = before_b - before_a * (before_a > 0 ? y_least : y_most);
-    kept.distance[place] = own + shift + (abs(own) + abs(before_a) + abs(before_b)) * real(1e-6);  // rounding must not hide a spike
+    const real far = own + shift + (abs(own) + abs(before_a) + abs(before_b)) * real(1e-6);  // rounding must not hide a spike
+    kept.distance[place] = far;
+    return far;
 }
 
 // One neuron walks through n events. Its spikes are kept as y (finish_train makes times of them).
@@ -33,14 +35,24 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
     for (int base = 0; base < n_lists && !done; base += 32) {
         const real far = base + lane < n_lists ? kept.distance[(base + lane) * kept.pitch] : -Constants<real>::infinity();
         unsigned open = FULL_WARP;
+        Interval<real> ahead;  // of the next candidate, on its way while a list is searched
+        real ahead_w = 0;
+        int ahead_list = -1;
+        const auto look_ahead = [&](int list) {
+            const int e = list * LIST + lane;
+            ahead = e < n ? intervals[e] : no_interval<real>(0);
+            ahead_w = weights[(unsigned)ahead.offset];
+            ahead_list = list;
+        };
         while (!done) {
             const unsigned candidates = __ballot_sync(FULL_WARP, far >= train.fall) & open;
             if (candidates == 0) break;
             const int found = __ffs(candidates) - 1, list = base + found;
             open = found == 31 ? 0 : FULL_WARP << (found + 1);
-            const int e = list * LIST + lane;
-            const Interval<real> interval = e < n ? intervals[e] : no_interval<real>(0);
-            const real part = e < n ? weights[interval.offset] * interval.e : real(0);
+            if (ahead_list != list) look_ahead(list);
+            const Interval<real> interval = ahead;
+            const real part = ahead_w * interval.e;
+            if (candidates & open) look_ahead(base + __ffs(candidates & open) - 1);
             const real b = kept.b[list * kept.pitch] + warp_inclusive_sum(part);
             const real a = kept.a[list * kept.pitch] + warp_inclusive_sum(part * interval.e);
             const bool tested = interval.limit < Constants<real>::infinity();
