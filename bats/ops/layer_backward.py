@@ -5,6 +5,7 @@ one time origin's reach (t_max <= 8 tau) and a block's weights and sums fit shar
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -47,8 +48,14 @@ def rows_of(geometry):
 def shared_bytes(width, units, rows, n_slots, itemsize, wants_errors):
     """As cuda/conv/layer_backward.cu lays it out."""
     pitch = rows | 1
-    per_unit = width * (3 * itemsize * n_slots + itemsize + 4) + 8
+    per_unit = width * (3 * itemsize * n_slots + itemsize + 4) + 16
     return units * per_unit + width * (pitch * itemsize * (2 if wants_errors else 1) + itemsize) + 96 + 1024 * 2 * itemsize
+
+
+@functools.cache
+def _stride(n):
+    """A step through n units that visits all of them, far from one to the next."""
+    return next(step for step in range(max(1, round(0.618 * n)), n + 1) if math.gcd(step, n) == 1)
 
 
 def _even_part(batch, most):
@@ -145,7 +152,8 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
             (events.times[part], events.neurons[part], events.counts[part], np.int32(capacity), np.int32(events.n_slots),
              *lists, np.int32(field_capacity), np.int32(fields is not None), errors[part], times[part], slopes[part],
              counts[part], weights, packed(geometry), np.int32(n), np.int32(n_slots), np.int32(shape.width), np.int32(shape.units),
-             np.int32(shape.rounds), np.int32(first > 0), neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch),
+             np.int32(shape.rounds), np.int32(_stride(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
+             neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch),
              partial, np.int32(wants_errors), taps, bounded[part]),
             shared_mem=shape.shared,
         )  # fmt: skip

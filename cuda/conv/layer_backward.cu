@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         const real* __restrict__ errors, const real* __restrict__ times, const real* __restrict__ slopes,  // [B, n_slots, N]
         const int* __restrict__ counts,         // [B, N]
         const real* __restrict__ weights,       // [rows, C]
-        Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int add,
+        Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int stride, int add,
         real tau, real reset, real slope_floor, real scale,
         real* __restrict__ partial,             // [blocks of units, rows, C]
         int wants_errors, real* __restrict__ tap_errors,  // [groups, filter elements, B, capacity]
@@ -65,22 +65,30 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
     real* units = bounds + units_per_round * width;                       // [width]: of the fixed point
     int* n_of = reinterpret_cast<int*>(units + width);                    // [units, width]
     int* lengths = n_of + units_per_round * width;                        // [units]: events
-    int* starts = lengths + units_per_round;                              // [units + 1]: groups of 32 events before
+    int* samples = lengths + units_per_round;                             // [units]
+    int* positions = samples + units_per_round;                           // [units]
+    int* starts = positions + units_per_round;                            // [units + 1]: groups of 32 events before
     later += warp * 32;
 
-    const int n_units_total = batch * n_positions;
+    const long long n_units_total = (long long)batch * n_positions;
     for (int round = 0; round < rounds; ++round) {
-        const int first_unit = (blockIdx.y * rounds + round) * units_per_round;
-        const int n_units = max(0, min(units_per_round, n_units_total - first_unit));
+        const long long first_unit = ((long long)blockIdx.y * rounds + round) * units_per_round;
+        const int n_units = (int)max(0ll, min((long long)units_per_round, n_units_total - first_unit));
         __syncthreads();
+        if (t < n_units) {  // units far apart, so that every block gets busy ones and idle ones
+            const int unit = (int)((first_unit + t) * stride % n_units_total);
+            samples[t] = unit / n_positions;
+            positions[t] = unit % n_positions;
+            lengths[t] = has_fields ? field_counts[unit] : event_counts[samples[t]];
+        }
         for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
+        __syncthreads();
 
         // (1) Spikes, all at once, then neuron by neuron.
         const int n_items = n_units * width;
         for (int place = t; place < n_items * n_slots; place += blockDim.x) {
             const int k = place / n_items, item = place - k * n_items, u = item / width, c = item - u * width;
-            const int unit = first_unit + u;
-            const size_t s = unit / n_positions, i = (unit - s * n_positions) * g.post_c + first_c + c;
+            const size_t s = samples[u], i = positions[u] * g.post_c + first_c + c;
             const int count = c < n_c ? counts[s * n_post + i] : 0;
             if (k == 0) n_of[item] = count;
             if (k >= count) continue;
@@ -97,9 +105,6 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         for (int item = t; item < n_items; item += blockDim.x) {
             const size_t first = (size_t)item * n_slots;
             bounds[item] = through_resets(gains + first, inverse_slopes + first, n_of[item], tau, reset);
-        }
-        if (t < n_units) {
-            lengths[t] = has_fields ? field_counts[first_unit + t] : event_counts[(first_unit + t) / n_positions];
         }
         __syncthreads();
         int groups = 0, n_tasks;
@@ -133,26 +138,20 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         __syncthreads();
 
         // (2) 32 events at a time.
-        int u = 0, unit_before = -1, s = 0, px = 0, py = 0;
         for (int task = warp; task < n_tasks; task += n_warps) {
+            int u = 0;
             for (int high = n_units; high - u > 1;) {  // the last unit that starts at or before the task
                 const int middle = (u + high) >> 1;
                 if (starts[middle] <= task) u = middle;
                 else high = middle;
             }
-            const int unit = first_unit + u, base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
-            if (unit != unit_before) {
-                s = unit / n_positions;
-                const int position = unit - s * n_positions;
-                px = position / g.post_y;
-                py = position - px * g.post_y;
-                unit_before = unit;
-            }
+            const int s = samples[u], position = positions[u], base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
+            const int px = has_fields ? position / g.post_y : 0, py = position - px * g.post_y;
             const bool mine = lane < n_here;
             int event = base + lane, row = min(lane, rows - 1), tap = 0;  // an idle lane adds 0 somewhere
             real factor = 0;
             if (mine) {
-                if (has_fields) event = fields[(size_t)unit * field_capacity + event];
+                if (has_fields) event = fields[((size_t)s * n_positions + position) * field_capacity + event];
                 const size_t at = (size_t)s * capacity + event;
                 factor = bounded_factor(event_times[at], tau);
                 if (has_fields) {
