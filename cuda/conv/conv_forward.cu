@@ -69,9 +69,10 @@ __global__ void __launch_bounds__(256) event_places(
         const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts, int capacity,
         Geometry g, real tau, real* __restrict__ factors, unsigned* __restrict__ places) {
     const size_t s = blockIdx.y;
+    const real rate = 1 / tau;
     const int n_events = event_counts[s];
     for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
-        factors[s * capacity + e] = bounded_factor(event_times[s * capacity + e], tau);
+        factors[s * capacity + e] = bounded_factor(event_times[s * capacity + e], rate);
         places[s * capacity + e] = pack_place(place_of(g, event_neurons[s * capacity + e]));
     }
 }
