@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(32 * WARPS, 8) conv_forward_block(
     real* sum_a = distance + ROOM / LIST * pitch;            // [WARPS, pitch]
     real* sum_b = sum_a + WARPS * pitch;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c;
-    const size_t unit = blockIdx.x, s = unit / n_positions;
-    const int position = unit % n_positions, px = position / g.post_y, py = position % g.post_y;
+    const size_t unit = blockIdx.x, s = blockIdx.x / n_positions;
+    const int position = blockIdx.x % n_positions, px = position / g.post_y, py = position % g.post_y;
     const int first_channel = blockIdx.y * 2 * lanes, n_channels = min(2 * lanes, g.post_c - first_channel);
     factors += s * capacity;
     places += s * capacity;
