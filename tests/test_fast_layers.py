@@ -12,6 +12,8 @@ from bats import ops
 from bats.device import to_numpy
 from bats.ops.conv_geometry import convolve
 from bats.ops.neuron import Neuron
+from bats.sources import LatencyImages
+from bats.step import Step
 from tests import test_conv_against_oracle, test_networks_against_oracle
 from tests.devices import Cuda
 from tests.ops.cases import make_events, random_trains
@@ -161,6 +163,35 @@ class Layouts(Cuda):
             np.testing.assert_allclose(a, b, atol=1e-10 * scale, rtol=1e-9)
             np.testing.assert_array_equal(a[b == 0], 0)
         np.testing.assert_array_equal(to_numpy(bounded[0]), to_numpy(bounded[1]))
+
+
+class Steps(Cuda):
+    def run_steps(self, graph, source):
+        neuron = {"tau_s": 0.1, "theta": 0.02, "delta_theta": 0.02}
+        layers = [
+            bats.ConvInputLayer((13, 12, 1), "input"),
+            bats.ConvLIFLayer(None, (3, 4, 5), max_n_spike=2, name="conv_1", **neuron),
+            bats.PoolingLayer(None, "pool_1"),
+            bats.ConvLIFLayer(None, (3, 3, 35), max_n_spike=3, name="conv_2", **neuron),
+            bats.PoolingLayer(None, "pool_2", window=(1, 2)),
+            bats.LIFLayer(None, 40, max_n_spike=6, name="hidden", **neuron),
+            bats.LIFLayer(None, 5, max_n_spike=6, name="output", **neuron),
+        ]
+        network = bats.Network(layers, device=self.device, dtype="float32", seed=0)
+        step = Step(network, bats.SpikeCountClassLoss(5, 1), source, 7, 0.3, bats.AdamOptimizer(0.003), graph=graph)
+        for _ in range(6):
+            step.start(np.arange(len(source)))
+            while step.train_next():
+                pass
+        self.assertGreater(step.metrics()["layers"]["output"]["spikes_per_sample"], 1)
+        return [to_numpy(layer.weights).tobytes() for layer in network.trainable_layers]
+
+    def test_same_bits_twice_and_without_a_graph(self):
+        rng = np.random.default_rng(0)
+        source = LatencyImages(rng.integers(0, 256, (30, 13, 12)).astype(np.uint8), rng.integers(0, 5, 30))
+        first = self.run_steps("auto", source)
+        self.assertEqual(first, self.run_steps("auto", source))
+        self.assertEqual(first, self.run_steps(False, source))
 
 
 del test_conv_against_oracle, test_networks_against_oracle  # else their classes would run here again
