@@ -173,8 +173,8 @@ __global__ void __launch_bounds__(32 * WARPS, 8) conv_forward_block(
         }
         bool near[2] = {false, false};
         for (int list = begin; list < stop; ++list) {
-            const real y_most = quick_ratio(real(1), intervals[list * LIST].e);
-            const real y_least = quick_ratio(real(1), list + 1 < n_lists ? intervals[(list + 1) * LIST].e : e_end);
+            const real y_most = 1 / intervals[list * LIST].e;
+            const real y_least = 1 / (list + 1 < n_lists ? intervals[(list + 1) * LIST].e : e_end);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 const Kept<real> own = {a_start + columns[h], b_start + columns[h], distance + columns[h], pitch};

@@ -4,24 +4,6 @@
 #include "common/constants.cuh"
 #include "lif/crossing.cuh"
 
-// Square root and ratio for the search of spikes, where a warp waits for them spike by spike: in float the approximate instructions,
-// right to about 2 units in the last place.
-__device__ __forceinline__ float quick_sqrt(float x) {
-    asm("sqrt.approx.ftz.f32 %0, %0;" : "+f"(x));
-    return x;
-}
-__device__ __forceinline__ double quick_sqrt(double x) { return sqrt(x); }
-__device__ __forceinline__ float quick_ratio(float a, float b) { return __fdividef(a, b); }
-__device__ __forceinline__ double quick_ratio(double a, double b) { return a / b; }
-
-// As first_crossing (lif/crossing.cuh).
-template <typename real>
-__device__ __forceinline__ Spike<real> quick_crossing(real a, real b, real c, real y_high, real y_low) {
-    const real x = quick_sqrt(discriminant(a, b, c));
-    const real y = min(max(quick_ratio(b + x, a + a), y_low), y_high);
-    return {y, x * y};
-}
-
 // One event and the interval after it. u reaches theta at y iff b - R >= a y + c / y; over the interval E ... E_next the right side
 // is at most c (E_next - E)^2 / E_next below its value at the end, which makes the limit that b - a y_low - R must reach.
 template <typename real>
@@ -35,7 +17,7 @@ struct __align__(4 * sizeof(real)) Interval {
 template <typename real>
 __device__ __forceinline__ Interval<real> make_interval(real e, real e_next, int offset, real c) {
     if (e == e_next) return {e, 0, Constants<real>::infinity(), offset};
-    const real y_low = quick_ratio(real(1), e_next), width = e_next - e;
+    const real y_low = 1 / e_next, width = e_next - e;
     const real rounding = e_next * real(1e-6);  // the bound must not be sharper than the exact test
     return {e, y_low, c * (e_next - width * width * y_low - rounding), offset};
 }
@@ -78,16 +60,16 @@ __device__ __forceinline__ real time_of(const SpikeWriter<real>& out, real y) {
 // All spikes of one neuron within an interval, exactly; a, b: its sums there.
 template <typename real>
 __device__ __forceinline__ void fire_within(const SpikeWriter<real>& out, const Interval<real>& interval, real a, real b, Train<real>& train) {
-    for (real y_high = quick_ratio(real(1), interval.e); crosses(a, b - train.fall, out.c, y_high, interval.y_low);) {
+    for (real y_high = 1 / interval.e; crosses(a, b - train.fall, out.c, y_high, interval.y_low);) {
         if (train.n == out.n_slots) {
             train.overflow = true;
             train.fall = Constants<real>::infinity();
             return;
         }
-        const Spike<real> spike = quick_crossing(a, b - train.fall, out.c, y_high, interval.y_low);
+        const Spike<real> spike = first_crossing(a, b - train.fall, out.c, y_high, interval.y_low);
         keep_spike(out, train.n, spike);
         ++train.n;
-        train.fall += out.reset * quick_ratio(real(1), spike.y);
+        train.fall += out.reset / spike.y;
         y_high = spike.y;
         if (out.n_slots == 1) train.fall = Constants<real>::infinity();  // time to first spike: nothing overflows
     }
