@@ -14,7 +14,7 @@ from bats.ops.conv_spike_times import channel_tiles, expect_forward
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
 BLOCK_FROM = 256  # events that a receptive field may hold, from which a block per position beats a warp
-BLOCK_WARPS, BLOCK_CHANNELS, BLOCK_LISTS = 4, 64, 16  # as in conv_forward_block.cu
+BLOCK_WARPS, BLOCK_CHANNELS, BLOCK_LISTS = 4, 64, 32  # as in conv_forward_block.cu
 LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
 
 

@@ -69,10 +69,9 @@ __global__ void __launch_bounds__(256) event_places(
         const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts, int capacity,
         Geometry g, real tau, real* __restrict__ factors, unsigned* __restrict__ places) {
     const size_t s = blockIdx.y;
-    const real rate = 1 / tau;
     const int n_events = event_counts[s];
     for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
-        factors[s * capacity + e] = bounded_factor(event_times[s * capacity + e], rate);
+        factors[s * capacity + e] = bounded_factor(event_times[s * capacity + e], tau);
         places[s * capacity + e] = pack_place(place_of(g, event_neurons[s * capacity + e]));
     }
 }
@@ -91,12 +90,10 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
     __shared__ Queue<real> queues[FIELD_WARPS];
     Queue<real>& queue = queues[threadIdx.x >> 5];
     const int lane = threadIdx.x & 31, n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c;
-    const unsigned index = blockIdx.x * FIELD_WARPS + (threadIdx.x >> 5);  // index in [0, B * positions * tiles), below 2^31
-    if (index >= (unsigned)(batch * n_positions * tiles)) return;
-    const unsigned unit_of_batch = index / tiles, sample = unit_of_batch / n_positions;
-    const int tile = index - unit_of_batch * tiles, position = unit_of_batch - sample * n_positions;
-    const int px = position / g.post_y, py = position - px * g.post_y;
-    const size_t unit = unit_of_batch, s = sample;
+    const size_t index = (size_t)blockIdx.x * FIELD_WARPS + (threadIdx.x >> 5);  // index in [0, B * positions * tiles)
+    if (index >= (size_t)batch * n_positions * tiles) return;
+    const size_t unit = index / tiles, s = unit / n_positions;
+    const int tile = index % tiles, position = unit % n_positions, px = position / g.post_y, py = position % g.post_y;
     const int channel = tile * lanes + lane;
     const bool valid = lane < lanes && channel < g.post_c;
     factors += s * capacity;

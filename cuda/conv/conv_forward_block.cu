@@ -9,14 +9,14 @@
 #include "lif/interval.cuh"
 #include "lif/search.cuh"
 
-constexpr int WARPS = 4, AHEAD = 2, STEP = 32 * WARPS * AHEAD;  // events looked at together
-constexpr int FULL = 256, ROOM = FULL + STEP;                   // events of the field at which they are worked off, and room for them
+constexpr int WARPS = 4, AHEAD = 4, STEP = 32 * WARPS * AHEAD;  // events looked at together
+constexpr int FULL = 512, ROOM = FULL + STEP;                   // events of the field at which they are worked off, and room for them
 constexpr int CHANNELS = 64;
 
 // ----------------------------------------------------------------------------------------------------------------------
 // blocks (B * positions, tiles of 2 * `lanes` <= 64 channels), 128 threads. Shared memory: 3 (ROOM / 32) + 2 WARPS rows of `pitch`.
 template <typename real>
-__global__ void __launch_bounds__(32 * WARPS, 8) conv_forward_block(
+__global__ void __launch_bounds__(32 * WARPS) conv_forward_block(
         const real* __restrict__ factors, const unsigned* __restrict__ places, const int* __restrict__ event_counts, int capacity,
         const real* __restrict__ weights,  // [rows, C]
         Geometry g, int lanes, int pitch, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(32 * WARPS, 8) conv_forward_block(
     real* sum_a = distance + ROOM / LIST * pitch;            // [WARPS, pitch]
     real* sum_b = sum_a + WARPS * pitch;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c;
-    const size_t unit = blockIdx.x, s = blockIdx.x / n_positions;
-    const int position = blockIdx.x % n_positions, px = position / g.post_y, py = position % g.post_y;
+    const size_t unit = blockIdx.x, s = unit / n_positions;
+    const int position = unit % n_positions, px = position / g.post_y, py = position % g.post_y;
     const int first_channel = blockIdx.y * 2 * lanes, n_channels = min(2 * lanes, g.post_c - first_channel);
     factors += s * capacity;
     places += s * capacity;
@@ -173,8 +173,7 @@ __global__ void __launch_bounds__(32 * WARPS, 8) conv_forward_block(
         }
         bool near[2] = {false, false};
         for (int list = begin; list < stop; ++list) {
-            const real y_most = 1 / intervals[list * LIST].e;
-            const real y_least = 1 / (list + 1 < n_lists ? intervals[(list + 1) * LIST].e : e_end);
+            const real y_most = 1 / intervals[list * LIST].e, y_least = 1 / (list + 1 < n_lists ? intervals[(list + 1) * LIST].e : e_end);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 const Kept<real> own = {a_start + columns[h], b_start + columns[h], distance + columns[h], pitch};

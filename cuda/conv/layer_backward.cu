@@ -51,7 +51,6 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         unsigned long long* bounded) {          // [B, 4]
     using fixed = typename FixedPoint<real>::type;
     extern __shared__ double shared_memory[];
-    const real rate = 1 / tau;
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
     const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, taps = g.filter_x * g.filter_y;
     const int rows = g.pre_c * taps, pitch = rows | 1;
@@ -99,7 +98,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 slope = slope_floor;
                 atomicAdd(&bounded[s * 4], 1ull);
             }
-            gains[(size_t)item * n_slots + k] = {bounded_factor(times[spike], rate), errors[spike]};
+            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), errors[spike]};
             inverse_slopes[(size_t)item * n_slots + k] = 1 / slope;
         }
         __syncthreads();
@@ -154,7 +153,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
             if (mine) {
                 if (has_fields) event = fields[((size_t)s * n_positions + position) * field_capacity + event];
                 const size_t at = (size_t)s * capacity + event;
-                factor = bounded_factor(event_times[at], rate);
+                factor = bounded_factor(event_times[at], tau);
                 if (has_fields) {
                     const Place place = unpack_place(places[at]);
                     tap = (place.y - py * g.stride_y) * g.filter_x + place.x - px * g.stride_x;
@@ -212,7 +211,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 __syncwarp();
             }
             if (wants_errors && mine) {
-                tap_errors[(((size_t)blockIdx.x * taps + tap) * batch + s) * capacity + event] = error * (factor * rate);
+                tap_errors[(((size_t)blockIdx.x * taps + tap) * batch + s) * capacity + event] = error * factor / tau;
             }
         }
         __syncthreads();
@@ -287,7 +286,6 @@ __global__ void __launch_bounds__(256) add_taps(
         int batch, int train_size, real tau, real last_factor,  // events from last_factor on are in no field
         real* __restrict__ errors) {  // [B, train_size]
     const size_t s = blockIdx.y, stride = (size_t)batch * capacity;
-    const real rate = 1 / tau;
     const int n_events = event_counts[s];
     for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
         const real* own = tap_errors + s * capacity + e;
@@ -295,7 +293,7 @@ __global__ void __launch_bounds__(256) add_taps(
         if (!has_fields) {
 #pragma unroll 8
             for (int group = 0; group < groups; ++group) sum += own[group * stride];
-        } else if (bounded_factor(event_times[s * capacity + e], rate) < last_factor) {
+        } else if (bounded_factor(event_times[s * capacity + e], tau) < last_factor) {
             const Place place = place_of(g, event_neurons[s * capacity + e]);
             const int taps = g.filter_x * g.filter_y;
             for (int group = 0; group < groups; ++group) {

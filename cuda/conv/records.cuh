@@ -20,8 +20,8 @@ __device__ __forceinline__ int row_from(const Geometry& g, unsigned packed, int 
     return inside ? filter_row(g, place.c, fx, fy) : -1;
 }
 
-// E = e^{rate t} with rate = 1 / tau, bounded by what no spike exceeds: events after t_max may lie anywhere.
+// A factor that no spike exceeds: events after t_max may lie anywhere.
 template <typename real>
-__device__ __forceinline__ real bounded_factor(real t, real rate) {
-    return exp(min(t * rate, real(9)));
+__device__ __forceinline__ real bounded_factor(real t, real tau) {
+    return exp(min(t / tau, real(9)));
 }

@@ -33,7 +33,6 @@ __global__ void __launch_bounds__(1024, 1) bucket_sort(
     real* second_times = first_times + room;
     int* first_ranks = reinterpret_cast<int*>(second_times + room);  // a rank is neuron * n_slots + slot: it orders equal times
     int* second_ranks = first_ranks + room;
-    const real rate = 1 / tau;
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, n_buckets = blockDim.x * BUCKETS_PER_THREAD;
     const size_t b = blockIdx.x;
     trains += b * n_neurons * n_slots;
@@ -145,7 +144,7 @@ __global__ void __launch_bounds__(1024, 1) bucket_sort(
         const int new_neuron = has_pooling ? pooled[neuron] : neuron;
         if (neurons != positions) neurons[start + e] = new_neuron;
         if (wants_places) {
-            factors[start + e] = bounded_factor(time, rate);
+            factors[start + e] = bounded_factor(time, tau);
             places[start + e] = place_of_neuron[new_neuron];
         }
     }

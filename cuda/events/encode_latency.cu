@@ -32,7 +32,7 @@ __device__ __forceinline__ void write_event(const EncodedList<real>& list, int a
     list.times[at] = time;
     list.neurons[at] = neuron;
     if (!list.place_of_neuron) return;
-    list.factors[at] = bounded_factor(time, 1 / list.tau);
+    list.factors[at] = bounded_factor(time, list.tau);
     list.places[at] = list.place_of_neuron[neuron];
 }
 

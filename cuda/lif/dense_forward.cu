@@ -28,7 +28,6 @@ __global__ void __launch_bounds__(1024) dense_forward(
     __shared__ real state_a[32], state_b[32];
     __shared__ Train<real> trains[32];
     __shared__ int next_neuron;
-    const real rate = 1 / tau;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     Interval<real>* intervals = reinterpret_cast<Interval<real>*>(shared_memory);  // [round]
     real* a_start = reinterpret_cast<real*>(intervals + round);                     // [round / 32, PITCH]
@@ -52,10 +51,10 @@ __global__ void __launch_bounds__(1024) dense_forward(
         __syncthreads();
         for (int k = threadIdx.x; k < (n + LIST - 1) / LIST * LIST; k += blockDim.x) {
             const int event = first + min(k, n - 1);
-            intervals[k].e = k < n ? bounded_factor(event_times[event], rate) : real(0);
+            intervals[k].e = k < n ? bounded_factor(event_times[event], tau) : real(0);
             intervals[k].offset = event_neurons[event] * n_post;
         }
-        const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], rate) : last_factor;
+        const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], tau) : last_factor;
         if (threadIdx.x == 0) next_neuron = n_warps;
         __syncthreads();
         for (int k = threadIdx.x; k < (n + LIST - 1) / LIST * LIST; k += blockDim.x) {
