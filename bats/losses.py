@@ -40,6 +40,13 @@ class Loss:
         """errors [batch, n_neurons, slots]."""
         return self.compute_loss_and_errors(times, counts, labels_or_targets)[1]
 
+    def step(self, times, counts, labels, loss, errors, predictions, totals, ticket):
+        """Everything between the forward and the backward pass of a step, on arrays as they lie in memory: loss [B] and errors [B, K, N]
+        as from launch, predictions [B], what a batch adds to totals [4]. ticket: uint32 [1], 0, for kernels that count their blocks."""
+        self.launch(times, counts, labels, loss, errors)
+        ops.predict(self.rule, times, counts, predictions)
+        ops.accumulate_metrics(loss, predictions, counts, labels, totals)
+
     def _check_wanted(self, xp, labels, times):
         return check_labels(xp, labels, times.shape[0], times.shape[2])
 
@@ -62,6 +69,13 @@ class SpikeCountClassLoss(Loss):
 
     def launch(self, times, counts, labels, loss, errors):
         ops.spike_count_class_loss(times, counts, labels, self.target_true, self.target_false, loss, errors)
+
+    def step(self, times, counts, labels, loss, errors, predictions, totals, ticket):
+        if not is_cupy(times):
+            super().step(times, counts, labels, loss, errors, predictions, totals, ticket)
+            return
+        targets = self.target_true, self.target_false
+        ops.spike_count_class_step(times, counts, labels, *targets, loss, errors, predictions, totals, ticket)
 
 
 class SpikeCountLoss(Loss):

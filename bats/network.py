@@ -4,10 +4,10 @@ import secrets
 
 import numpy as np
 
-from bats import storage
+from bats import ops, storage
 from bats.cpu.warm_up import warm_up
 from bats.device import array_module, check_dtype, resolve
-from bats.layers import InputLayer, Layer, PoolingLayer
+from bats.layers import InputLayer, Layer, LIFLayer, PoolingLayer
 
 
 class Network:
@@ -120,9 +120,14 @@ class Network:
         """The forward pass on an event list that is sorted already; no checks, no allocation, no synchronisation."""
         for layer in self.layers[1:]:
             layer.use(events.batch)
+            layer.training = training
         self.input_layer.events = events
-        for layer in self.layers[1:]:
-            events = layer.forward(events, max_simulation, sort=training or layer is not self.layers[-1])
+        for layer, following in zip(self.layers[1:], [*self.layers[2:], None], strict=True):
+            if isinstance(layer, PoolingLayer) and layer.sorts():
+                events = layer.forward_trains(*layer.previous_layer.trains, max_simulation, following)
+            else:
+                sort = following is not None and not (isinstance(following, PoolingLayer) and following.sorts())
+                events = layer.forward(events, max_simulation, sort=sort)
 
     def mark_forward(self, events, training):
         """What is left to do in Python after forward_events, or after a replay of a captured one."""
@@ -156,12 +161,13 @@ class Network:
 
     def backward_events(self, errors, input_errors=False):
         """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks."""
-        layers = self.layers
+        layers, pending = self.layers, []
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
-            layer, events = layers[place], layers[place - 1].events
+            layer = layers[place]
             if isinstance(layer, PoolingLayer):
                 continue  # the errors went to the spikes that it pools
+            events = layers[place - 1].events
             source = place - 1  # the layer whose spikes come in, pooled or not
             while isinstance(layers[source], PoolingLayer):
                 source -= 1
@@ -171,9 +177,13 @@ class Network:
                     layers[place - 1].clear_left_out(earlier_errors)
             else:
                 earlier_errors = self._input_errors(events) if input_errors else None
-            layer.backward(errors, events, earlier_errors)
+            if isinstance(layer, LIFLayer):
+                pending += layer.backward(errors, events, earlier_errors, finish=False)
+            else:
+                layer.backward(errors, events, earlier_errors)
             gradients[place] = layer.gradient.T
             errors = earlier_errors
+        ops.add_partial(pending)
         return gradients + [gradient for layer in layers for gradient in layer.further_gradients.values()]
 
     @property

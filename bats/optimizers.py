@@ -59,6 +59,8 @@ class Optimizer:
         if not present:
             return [None] * len(gradients)
         self._prepare(gradients, present[0])
+        if self._at_once(gradients, weights):
+            return [None] * len(gradients)
         if self.moments:
             ops.tick(self._schedule, *self.betas, present[0].dtype)
         deltas = []
@@ -73,6 +75,10 @@ class Optimizer:
             self._launch(_flat_order(gradient), flat, flat["delta"] if target is None else _flat_order(target), target is not None)
             deltas.append(arrays["delta"] if target is None else None)
         return deltas
+
+    def _at_once(self, gradients, weights):
+        """Whether one launch made the whole step."""
+        return False
 
     @staticmethod
     def _like(gradient, delta, place):
@@ -175,6 +181,26 @@ class AdamOptimizer(Optimizer):
                 raise ValueError(f"{name}: expected a number in [0, 1), received {beta}")
         self.betas = (float(beta1), float(beta2))
         self.epsilon = positive("epsilon", epsilon)
+        self._ticket = None  # of ops.adam_step
+
+    def _at_once(self, gradients, weights):
+        places = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        if not is_cupy(gradients[places[0]]) or any(weights[place] is None for place in places) or len(places) > ops.MOST_PARAMETERS:
+            return False
+        own = [self._arrays[place] for place in places]
+        like = [(arrays["delta"], gradients[place]) for place, arrays in zip(places, own, strict=True)]
+        if any(delta.shape != gradient.shape or delta.strides != gradient.strides for delta, gradient in like):
+            return False
+        if self._ticket is None:
+            import cupy
+
+            self._ticket = cupy.zeros(1, dtype=np.uint32)
+        parameters = [
+            tuple(_flat_order(array) for array in (gradients[place], arrays["m"], arrays["v"], weights[place]))
+            for place, arrays in zip(places, own, strict=True)
+        ]
+        ops.adam_step(parameters, self._schedule, *self.betas, self.epsilon, self.nesterov, self._ticket)
+        return True
 
     def _launch(self, gradient, arrays, out, add):
         ops.adam(gradient, arrays["m"], arrays["v"], self._schedule, *self.betas, self.epsilon, out, add, self.nesterov)

@@ -124,6 +124,8 @@ class Resident:
         if self._fill is _encode_images:
             place.events = EventList.allocate(xp, batch, self.n_neurons, 1, self.dtype)
             place.scratch = np.zeros((batch, 257), dtype=np.int32) if xp is np else None
+            place.ticket = None if xp is np else xp.zeros(1, dtype=np.uint32)
+            place.prepare = None  # f(events): what the network's first layer wants to know of the events, for ops.encode_next
         else:
             place.buffer = InputBuffer(xp, batch, self.n_neurons, self.n_slots, self.dtype)
             place.events = place.buffer.events
@@ -135,6 +137,11 @@ class Resident:
         order int32, cursor [1] int64 (moved on): arrays on the source's device.
         """
         indices, labels = place.indices[:batch], place.labels[:batch]
+        if self._fill is _encode_images and place.ticket is not None:
+            events = place.events.first(batch)
+            behind = None if place.prepare is None else place.prepare(events)
+            ops.encode_next(self.images, order, cursor, self.labels, indices, labels, self.latencies, events, place.ticket, behind)
+            return events, labels
         ops.next_batch(order, cursor, self.labels, indices, labels, self.dtype)
         return self._fill(self, indices, place), labels
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from bats import ops
 from bats.device import to_numpy
 from bats.fused import FusedStep, reason_against
 from bats.graphs import GraphCache
+from bats.sources import Resident
 
 
 class Step:
@@ -42,17 +42,20 @@ class Step:
         if self._fused is None:
             self._place = self.source.allocate(batch_size)
             network.allocate(batch_size)
+            if hasattr(self._place, "prepare") and type(self.source) is Resident and hasattr(network.layers[1], "prepare"):
+                self._place.prepare = lambda events: network.layers[1].prepare(events, max_simulation)
             self._errors = xp.zeros((batch_size, output.max_n_spike, output.n_neurons), dtype=network.dtype)
         self._loss = xp.zeros(batch_size, dtype=network.dtype)
         self._predictions = xp.zeros(batch_size, dtype=np.int32)
         self._totals = xp.zeros(4, dtype=np.float64)
+        self._ticket = xp.zeros(1, dtype=np.uint32)
         self._order = xp.zeros(max(batch_size, len(self.source)), dtype=np.int32)
         self._cursor = xp.zeros(1, dtype=np.int64)
         self._batch = self._remaining = 0
         if graph not in (True, False, "auto"):
             raise ValueError(f'graph: expected True, False or "auto", received {graph!r}')
         if graph is True and network.device != "cuda":
-            raise ValueError(f"graph: expected False or \"auto\" on the {network.device}, received True: CUDA graphs need CUDA")
+            raise ValueError(f'graph: expected False or "auto" on the {network.device}, received True: CUDA graphs need CUDA')
         self.graph = network.device == "cuda" and graph in (True, "auto")
         self._graphs = GraphCache() if self.graph else {}
 
@@ -152,14 +155,13 @@ class Step:
         if self._fused is not None:
             self._fused.launch(batch, training, self._cursor, self._loss, self._predictions, self._totals)
             return
-        events, labels = self.source.load(self._order, self._cursor, batch, self._place)
         network = self.network
+        network.layers[1].training = training
+        events, labels = self.source.load(self._order, self._cursor, batch, self._place)
         network.forward_events(events, self.max_simulation, training)
         times, counts = network.layers[-1].trains
         loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]
-        self.loss.launch(times, counts, labels, loss, errors)
-        ops.predict(self.loss.rule, times, counts, predictions)
-        ops.accumulate_metrics(loss, predictions, counts, labels, self._totals)
+        self.loss.step(times, counts, labels, loss, errors, predictions, self._totals, self._ticket)
         if training:
             gradients = network.backward_events(errors)
             self.optimizer.update(network.parameters, gradients)

@@ -23,6 +23,7 @@ class Layer:
     instead_last = None
     weights = None
     neurons_shape = None
+    training = False  # whether a backward pass will follow the next forward pass
 
     def __init__(self, previous_layer, n_neurons, name):
         if previous_layer is not None and not isinstance(previous_layer, Layer):

@@ -39,6 +39,8 @@ class ConvLIFLayer(LIFLayer):
     Raises TypeError or ValueError for wrong parameters, filters larger than the padded grid, a previous layer without a grid.
     """
 
+    _has_fields = True
+
     def __init__(self, previous_layer=None, filters_shape=None, tau_s=None, theta=None, delta_theta=None,
                  weight_initializer=None, max_n_spike=32, name="", *, stride=1, padding=0, slope_floor=SLOPE_FLOOR,
                  regularizer=None, grid=None):  # fmt: skip
@@ -72,8 +74,14 @@ class ConvLIFLayer(LIFLayer):
         return channels, fx, fy, self.geometry.pre_c
 
     # ------------------------------------------------------------------------------------------------------------------
+    def prepare(self, events, t_max):
+        """What ops.bucket_sort, which is about to fill these events, can do for the forward pass; None if nothing."""
+        return self._fast.prepare(events, t_max)
+
     def _simulate(self, events, t_max, space):
         """The forward pass in continuous time."""
+        if self._fast.forward_conv(events, t_max, space):
+            return
         ops.conv_spike_times(
             events, self._weights, self.geometry, self.neuron, t_max, space.times, space.counts, space.slopes, space.status,
             self._forward_scratch(events),
@@ -83,10 +91,14 @@ class ConvLIFLayer(LIFLayer):
     def _connections(self):
         return self.geometry
 
-    def backward(self, errors, events, pre_errors=None):
-        """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
-        the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [channels before, FY, FX, channels]."""
-        space = self._at(self._batch)
+    def backward(self, errors, events, pre_errors=None, finish=True):
+        """As of LIFLayer; self.gradient is [channels before, FY, FX, channels]."""
+        return super().backward(errors, events, pre_errors, finish)
+
+    def _backward(self, errors, events, pre_errors, space):
+        """The backward pass with the general kernels."""
+        if self.grid is None:
+            self._sorted(space)
         gains, geometry, neuron = self._gains(errors, space), self.geometry, self.neuron
         later = None if self.xp is np else self._later_sums(space)
         factors = self._event_factors(events)
@@ -97,8 +109,6 @@ class ConvLIFLayer(LIFLayer):
         ops.conv_weight_gradient(
             events, factors, geometry, space.crossing_events, gains, later, neuron, self.gradient, self._gradient_scratch
         )
-        if self._rates is not None:
-            self._rates.raise_silent(self.gradient)
 
     def _make_gradient_scratch(self, batch):
         return ops.conv_gradient_scratch(self.xp, batch, self.geometry, self.dtype)

@@ -11,6 +11,7 @@ from bats.cpu.warm_up import warm_up_grid
 from bats.device import to_numpy
 from bats.discretization import check_grid
 from bats.layers.base import WeightedLayer, positive
+from bats.layers.fast import FastPath
 from bats.ops.conv_geometry import convolve
 from bats.ops.neuron import Neuron
 from bats.regularization import SpikeRateRegularizer, SpikeRates
@@ -38,6 +39,8 @@ class LIFLayer(WeightedLayer):
     Raises TypeError or ValueError for parameters that are no positive numbers, for a grid coarser than 64 tau_s.
     """
 
+    _has_fields = False  # whether positions see parts of the input
+
     def __init__(self, previous_layer=None, n_neurons=None, tau_s=None, theta=None, delta_theta=None,
                  weight_initializer=None, max_n_spike=32, name="", *, slope_floor=SLOPE_FLOOR, regularizer=None,
                  grid=None):  # fmt: skip
@@ -61,6 +64,8 @@ class LIFLayer(WeightedLayer):
         self._initializer = weight_initializer or initializers.uniform()
         self._space = None  # workspace for the largest batch so far
         self._later = None  # room for _later_sums
+        self._fast = FastPath(self)
+        self._is_sorted = True  # whether the last forward pass filled the event list
         self._tally = None  # counters of kernels that do without the workspace
         self._at = None  # batch size -> the part of the workspace it uses
         self._batch = 0
@@ -113,7 +118,13 @@ class LIFLayer(WeightedLayer):
     @property
     def events(self):
         """The spikes of the last forward pass as an event list."""
-        return self._at(self._batch).events
+        return self._sorted(self._at(self._batch))
+
+    def _sorted(self, space):
+        """space.events, sorted now if the forward pass had no use for it."""
+        if not self._is_sorted:
+            ops.sort_events(space.times, space.counts, space.events, space.sort)
+        return space.events
 
     @property
     def errors(self):
@@ -149,6 +160,7 @@ class LIFLayer(WeightedLayer):
             space.crossing_events = EventList.allocate(xp, batch, self.n_neurons, self.max_n_spike, dtype)
         self._gradient_scratch = self._make_gradient_scratch(batch)
         self._factors = self._scratch = None
+        self._fast.forget()
         self._at = functools.cache(self._cut)
         self.generation += 1
         if old is not None:
@@ -169,7 +181,7 @@ class LIFLayer(WeightedLayer):
 
     # ------------------------------------------------------------------------------------------------------------------
     def forward(self, events, t_max, sort=True):
-        """Runs the layer on its input events; returns its own, sorted (not filled if sort is False)."""
+        """Runs the layer on its input events; returns its own, sorted (not filled yet if sort is False)."""
         space = self._at(self._batch)
         if self.grid is None:
             self._simulate(events, t_max, space)
@@ -179,16 +191,18 @@ class LIFLayer(WeightedLayer):
                 events, self._weights.reshape(geometry.weight_shape), geometry, self.neuron, self.grid, t_max, space.times, space.crossings,
                 space.counts, space.slopes, space.status, self._grid_scratch(events, geometry),
             )  # fmt: skip
+        self._is_sorted = False
         if sort:
-            ops.sort_events(space.times, space.counts, space.events, space.sort)
+            self._sorted(space)
+            self._is_sorted = True
         return space.events
 
     def _simulate(self, events, t_max, space):
         """The forward pass in continuous time."""
+        if self._fast.forward_dense(events, t_max, space):
+            return
         scratch = self._forward_scratch(events)
-        ops.spike_times(
-            events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, scratch
-        )
+        ops.spike_times(events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, scratch)
 
     @property
     def _connections(self):
@@ -198,8 +212,6 @@ class LIFLayer(WeightedLayer):
     def _gains(self, errors, space):
         """space.errors = delta_k tau / z_k of every spike; on a grid, also the crossings as an event list: inputs before a crossing,
         not before the time of the spike, made it happen."""
-        if self._rates is not None:
-            errors = self._rates.add_errors(errors, space.counts, space.errors)
         if self.grid is not None:
             ops.sort_events(space.crossings, space.counts, space.crossing_events, space.sort)
         rest = space.slopes, space.counts, self.neuron, space.errors, space.bounded
@@ -209,24 +221,39 @@ class LIFLayer(WeightedLayer):
             ops.recurrent_errors(errors, space.crossings, *rest)
         return space.errors
 
-    def backward(self, errors, events, pre_errors=None):
+    def backward(self, errors, events, pre_errors=None, finish=True):
         """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
-        the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post]."""
+        the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post].
+
+        Without finish, returns a list for ops.add_partial, which may have to make the gradient yet, for several layers at once."""
         space = self._at(self._batch)
+        if self._rates is not None:
+            errors = self._rates.add_errors(errors, space.counts, space.errors)
+        pending = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields)
+        if pending is None:
+            self._backward(errors, events, pre_errors, space)
+            pending = []
+        if finish or self._rates is not None:
+            ops.add_partial(pending)
+            pending = []
+        if self._rates is not None:
+            self._rates.raise_silent(self.gradient)
+        return pending
+
+    def _backward(self, errors, events, pre_errors, space):
+        """The backward pass with the general kernels."""
+        if self.grid is None:
+            self._sorted(space)
         gains = self._gains(errors, space)
         factors = self._event_factors(events)
         later = None
         if pre_errors is not None:
             later = self._later_sums(space) if ops.wants_later_sums(self.xp, self.n_neurons) else None
-            ops.presynaptic_errors(
-                events, factors, self._weights, space.crossing_events, gains, self.neuron, pre_errors, space.sums, later
-            )
+            ops.presynaptic_errors(events, factors, self._weights, space.crossing_events, gains, self.neuron, pre_errors, space.sums, later)
         ops.weight_gradient(
             events, factors, space.crossings, space.counts, space.crossing_events, gains, self.neuron, self.gradient,
             self._gradient_scratch, later,
         )  # fmt: skip
-        if self._rates is not None:
-            self._rates.raise_silent(self.gradient)
 
     def _make_gradient_scratch(self, batch):
         return ops.gradient_scratch(self.xp, batch, self.previous_layer.n_neurons, self.n_neurons, self.dtype)

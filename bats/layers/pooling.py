@@ -85,15 +85,34 @@ class PoolingLayer(Layer):
 
     def forward(self, events, t_max, sort=True):
         """Renames the events; returns the pooled list."""
-        n_slots = events.n_slots * self.window[0] * self.window[1]
-        if self._room is None or self._room.n_slots != n_slots or self._room.batch < self._rows:
-            self._room = EventList.allocate(self.xp, max(self._rows, events.batch), self.n_neurons, n_slots, self.dtype)
-            self._room.positions = self.xp.zeros_like(self._room.neurons)
-            self.generation += 1
-        self._room.origin = events.train_shape
-        self._events = self._room.first(events.batch)
+        self._make_room(events.batch, events.n_slots, events.train_shape)
         ops.pool_events(events, self.geometry, self._events)
         return self._events
+
+    def sorts(self):
+        """Whether forward_trains can take the place of the previous layer's sort and forward()."""
+        before = self.previous_layer
+        if self.xp is np or not before.trainable:
+            return False
+        return ops.fits_buckets(before.n_neurons * before.max_n_spike, self.dtype)
+
+    def forward_trains(self, times, counts, t_max, following):
+        """Sorts and pools the spike trains of the previous layer, as they lie in memory, in one launch; returns the pooled list.
+        following: the next layer, which may have use for more."""
+        batch, n_slots, n_neurons = times.shape
+        self._make_room(batch, n_slots, (n_slots, n_neurons))
+        behind = following.prepare(self._events, t_max) if hasattr(following, "prepare") else None
+        ops.bucket_sort(times, counts, self.geometry, self._events, behind)
+        return self._events
+
+    def _make_room(self, batch, n_slots, train_shape):
+        n_slots *= self.window[0] * self.window[1]
+        if self._room is None or self._room.n_slots != n_slots or self._room.batch < self._rows:
+            self._room = EventList.allocate(self.xp, max(self._rows, batch), self.n_neurons, n_slots, self.dtype)
+            self._room.positions = self.xp.zeros_like(self._room.neurons)
+            self.generation += 1
+        self._room.origin = train_shape
+        self._events = self._room.first(batch)
 
     def clear_left_out(self, errors):
         """Sets errors to 0 if there are spikes that no later layer sees; called before those that are seen get theirs."""

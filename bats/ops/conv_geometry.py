@@ -3,10 +3,13 @@
 Neuron index: (ix * Y + iy) * C + ic. In memory, weights are [C_pre, FY, FX, C_post]: the transpose of what users see.
 """
 
+import functools
 import numbers
 from typing import NamedTuple
 
 import numpy as np
+
+from bats.device import array_module
 
 
 class ConvGeometry(NamedTuple):
@@ -86,6 +89,14 @@ _STRUCT = np.dtype([(name, np.int32) for name in ConvGeometry._fields if name !=
 def packed(geometry):
     """A ConvGeometry as the argument `Geometry g` of the kernels (cuda/conv/geometry.cuh)."""
     return np.array(tuple(geometry)[1:], dtype=_STRUCT)
+
+
+@functools.cache
+def packed_places(geometry):
+    """uint32 [n_pre] on the device: place of each neuron that a convolution receives from, as pack_place (cuda/conv/records.cuh)."""
+    x, y, c = np.unravel_index(np.arange(geometry.n_pre), (geometry.pre_x, geometry.pre_y, geometry.pre_c))
+    places = c << 20 | (y + geometry.padding_y) << 10 | (x + geometry.padding_x)
+    return array_module("cuda").asarray(places.astype(np.uint32))
 
 
 def shape_of(name, values, n=3):

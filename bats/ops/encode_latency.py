@@ -6,6 +6,7 @@ from bats import kernels
 from bats.cpu import encode_latency as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
+from bats.ops.conv_geometry import packed_places
 
 
 def encode_latency(images, indices, latencies, events, scratch):
@@ -29,6 +30,35 @@ def encode_latency(images, indices, latencies, events, scratch):
         (batch,), (256,),
         (images, indices, latencies, np.int32(images.shape[1]), np.int32(events.times.shape[1]),
          events.times, events.neurons, events.counts),
+    )  # fmt: skip
+
+
+def encode_next(images, order, cursor, all_labels, indices, labels, latencies, events, ticket, behind=None):
+    """next_batch and encode_latency in one launch (CUDA). ticket: uint32 [1], 0.
+
+    behind: (ConvGeometry, Neuron, Fields) of a convolution that receives these events; factors and places of its Fields are written too.
+    """
+    batch = indices.shape[0]
+    for name, array, shape, dtype in (
+        ("order", order, (None,), np.int32), ("cursor", cursor, (1,), np.int64), ("all_labels", all_labels, (None,), np.int32),
+        ("indices", indices, (batch,), np.int32), ("labels", labels, (batch,), np.int32),
+        ("latencies", latencies, (256,), events.times.dtype), ("ticket", ticket, (1,), np.uint32),
+    ):  # fmt: skip
+        expect(name, array, shape, dtype, images)
+    expect("images", images, (None, events.n_neurons), np.uint8)
+    expect_events("events", events, batch, latencies.dtype, images)
+    if batch == 0:
+        return
+    geometry, neuron, fields = behind or (None, None, None)
+    wants_places, tau, factors, places, place_of_neuron = behind is not None, latencies.dtype.type(1), events.times, indices, indices
+    if wants_places:
+        tau, factors, places, place_of_neuron = neuron.tau, fields.factors, fields.places, packed_places(geometry)
+        expect("factors", factors, events.times.shape, latencies.dtype, images)
+    kernels.kernel("events/encode_latency", "encode_next", latencies.dtype)(
+        (batch,), (256,),
+        (images, order, cursor, all_labels, indices, labels, latencies, np.int32(images.shape[1]), np.int32(events.times.shape[1]),
+         events.times, events.neurons, events.counts, place_of_neuron, np.int32(wants_places),
+         tau, factors, places, ticket),
     )  # fmt: skip
 
 

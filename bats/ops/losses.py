@@ -112,3 +112,19 @@ def accumulate_metrics(loss, predictions, counts, labels, totals):
     elif batch:
         arguments = (loss, predictions, counts, labels, np.int32(batch), np.int32(n_neurons), totals)
         _launch("accumulate_metrics", loss.dtype, 1, 32, arguments)
+
+
+def spike_count_class_step(times, counts, labels, target_true, target_false, loss, errors, predictions, totals, ticket):
+    """spike_count_class_loss, predict("most_spikes") and accumulate_metrics in one launch (CUDA). ticket: uint32 [1], 0."""
+    batch, n_neurons, n_slots = _expect_output(times, counts, loss, errors)
+    expect("labels", labels, (batch,), np.int32, times)
+    expect("predictions", predictions, (batch,), np.int32, times)
+    expect("totals", totals, (4,), np.float64, times)
+    expect("ticket", ticket, (1,), np.uint32, times)
+    real = times.dtype.type
+    if batch:
+        _launch(
+            "spike_count_class_step", times.dtype, batch, 32,
+            (times, counts, labels, real(target_true), real(target_false), np.int32(batch), n_neurons, n_slots, loss, errors,
+             predictions, totals, ticket),
+        )  # fmt: skip

@@ -7,6 +7,11 @@ from bats.cpu import optimizers as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect
 
+MOST_PARAMETERS = 12  # of adam_step
+_PARAMETER = np.dtype(
+    [(name, np.uint64) for name in ("gradient", "m", "v", "out")] + [("size", np.int64), ("first", np.int32), ("unused", np.int32)]
+)
+
 
 def _flat(array):
     return array.reshape(-1)
@@ -46,6 +51,30 @@ def adam(gradient, m, v, schedule, beta1, beta2, epsilon, out, add=False, nester
         cpu.adam(_flat(gradient), _flat(m), _flat(v), schedule, *constants, nesterov, _flat(out), add)
     elif gradient.size:
         _launch("adam", gradient, (gradient, m, v, schedule, *constants, np.int32(nesterov), np.int64(gradient.size), out, np.int32(add)))
+
+
+def adam_step(parameters, schedule, beta1, beta2, epsilon, nesterov, ticket):
+    """tick, then adam with add for every (gradient, m, v, weights) of the list, in one launch and with the same bits (CUDA).
+
+    ticket: uint32 [1], 0. At most MOST_PARAMETERS of them, C-contiguous, of one dtype.
+    """
+    expect("schedule", schedule, (4,), np.float64)
+    expect("ticket", ticket, (1,), np.uint32, schedule)
+    if not 0 < len(parameters) <= MOST_PARAMETERS:
+        raise ValueError(f"parameters: expected 1 to {MOST_PARAMETERS}, received {len(parameters)}")
+    table, first = np.zeros((), dtype=[("of", _PARAMETER, MOST_PARAMETERS)]), 0
+    dtype = parameters[0][0].dtype
+    for place, (gradient, m, v, weights) in enumerate(parameters):
+        expect("gradient", gradient, gradient.shape, dtype, schedule)
+        _expect_same(gradient, m=m, v=v, weights=weights)
+        table["of"][place] = (*(array.data.ptr for array in (gradient, m, v, weights)), gradient.size, first, 0)
+        first += blocks(gradient.size, 256)
+    if first:
+        kernels.kernel("optim/optimizers", "adam_step", dtype)(
+            (first,), (256,),
+            (table, np.int32(len(parameters)), schedule, np.float64(beta1), np.float64(beta2),
+             dtype.type(epsilon), np.int32(nesterov), ticket),
+        )  # fmt: skip
 
 
 def _launch(name, gradient, arguments):

@@ -176,3 +176,50 @@ __global__ void __launch_bounds__(32) accumulate_metrics(const real* __restrict_
                                                          int batch, int n_neurons, double* totals) {
     add_metrics(loss, predictions, counts, labels, batch, n_neurons, totals);
 }
+
+// ----------------------------------------------------------------------------------------------------------------------
+// spike_count_class_loss, most_spikes and accumulate_metrics in one launch. blocks B, 32 threads; ticket: 0 before and after.
+template <typename real>
+__global__ void __launch_bounds__(32) spike_count_class_step(
+        const real* __restrict__ times, const int* __restrict__ counts, const int* __restrict__ labels, real target_true, real target_false,
+        int batch, int n_neurons, int n_slots, real* loss, real* __restrict__ errors, int* predictions, double* totals, unsigned* ticket) {
+    const int b = blockIdx.x, lane = threadIdx.x, label = labels[b];
+    times += (size_t)b * n_neurons * n_slots;
+    errors += (size_t)b * n_neurons * n_slots;
+    const int* own = counts + (size_t)b * n_neurons;
+    real total = 0, first = Constants<real>::infinity();
+    int best = -1, most = 0;
+    for (int i = lane; i < n_neurons; i += 32) {
+        const int count = own[i];
+        const real missing = (i == label ? target_true : target_false) - count, t = count > 0 ? times[i] : Constants<real>::infinity();
+        total += missing * missing / 2;
+        if (count > most || (count == most && count > 0 && t < first)) {
+            best = i;
+            most = count;
+            first = t;
+        }
+        for (int slot = 0; slot < n_slots; ++slot) errors[(size_t)slot * n_neurons + i] = slot < count ? missing : real(0);
+    }
+    total = warp_sum(total);
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const int other = __shfl_xor_sync(FULL_WARP, best, distance), other_most = __shfl_xor_sync(FULL_WARP, most, distance);
+        const real other_first = __shfl_xor_sync(FULL_WARP, first, distance);
+        const bool tie = other_most == most && other >= 0;
+        if (other_most > most || (tie && (other_first < first || (other_first == first && other < best)))) {
+            best = other;
+            most = other_most;
+            first = other_first;
+        }
+    }
+    int last = 0;
+    if (lane == 0) {
+        loss[b] = total;
+        predictions[b] = best;
+        __threadfence();
+        last = atomicInc(ticket, gridDim.x - 1) == gridDim.x - 1;  // the other blocks have written theirs
+    }
+    if (!__shfl_sync(FULL_WARP, last, 0)) return;
+    __threadfence();
+    add_metrics(loss, predictions, counts, labels, batch, n_neurons, totals);
+}

@@ -31,3 +31,51 @@ __global__ void __launch_bounds__(256) gradient_descent(const real* __restrict__
     const real change = -real(schedule[0]) * gradient[w];
     out[w] = add ? out[w] + change : change;
 }
+
+// ----------------------------------------------------------------------------------------------------------------------
+// A whole step of Adam for several arrays in one launch: each block knows the step that is being made, the last one to finish counts it.
+constexpr int MOST_PARAMETERS = 12;
+
+struct Parameter {
+    const void* gradient;
+    void *m, *v, *out;
+    long long size;
+    int first_block, unused;
+};
+
+struct Parameters {
+    Parameter of[MOST_PARAMETERS];
+};
+
+// blocks: sum of ceil(size / 256). ticket: 0 before and after.
+template <typename real>
+__global__ void __launch_bounds__(256) adam_step(Parameters parameters, int n_parameters, double* schedule, double beta1, double beta2,
+                                                 real epsilon, int nesterov, unsigned* ticket) {
+    __shared__ double current[4];
+    if (threadIdx.x == 0) {
+        current[0] = schedule[0];
+        current[1] = schedule[1];
+        count_step(current, beta1, beta2);
+        __threadfence();
+        if (atomicInc(ticket, gridDim.x - 1) == gridDim.x - 1) {  // all blocks have read it
+            for (int k = 1; k < 4; ++k) schedule[k] = current[k];
+        }
+    }
+    int which = 0;
+    while (which + 1 < n_parameters && (int)blockIdx.x >= parameters.of[which + 1].first_block) ++which;
+    const Parameter& own = parameters.of[which];
+    const long long w = (long long)((int)blockIdx.x - own.first_block) * blockDim.x + threadIdx.x;
+    real gradient = 0, m = 0, v = 0;
+    if (w < own.size) {
+        gradient = static_cast<const real*>(own.gradient)[w];
+        m = static_cast<const real*>(own.m)[w];
+        v = static_cast<const real*>(own.v)[w];
+    }
+    __syncthreads();
+    if (w >= own.size) return;
+    const Moments<real> moments = {(real)beta1, (real)beta2, epsilon, nesterov};
+    const real change = adam_change(gradient, m, v, moments, (real)current[0], (real)current[2], (real)current[3]);
+    static_cast<real*>(own.m)[w] = m;
+    static_cast<real*>(own.v)[w] = v;
+    static_cast<real*>(own.out)[w] += change;
+}

@@ -9,10 +9,11 @@ struct Moments {
 
 template <typename real>
 __device__ __forceinline__ real adam_change(real g, real& m, real& v, const Moments<real>& moments, real rate, real correct1, real correct2) {
-    m = moments.beta1 * m + (1 - moments.beta1) * g;
-    v = moments.beta2 * v + (1 - moments.beta2) * g * g;
+    // fma by name: every kernel must round alike, whatever its compiler contracts.
+    m = fma(moments.beta1, m, (1 - moments.beta1) * g);
+    v = fma(moments.beta2, v, (1 - moments.beta2) * g * g);
     real step = m * correct1;
-    if (moments.nesterov) step = moments.beta1 * step + (1 - moments.beta1) * correct1 * g;
+    if (moments.nesterov) step = fma(moments.beta1, step, (1 - moments.beta1) * correct1 * g);
     return -rate * step / (sqrt(v * correct2) + moments.epsilon);
 }
 

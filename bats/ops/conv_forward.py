@@ -1,0 +1,106 @@
+"""Fast forward pass of a convolutional LIF layer on CUDA, where all times lie before one time origin's reach (t_max <= 8 tau).
+
+conv_spike_times is the general one, and this one's twin in the tests.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bats import kernels
+from bats.ops.arguments import blocks, expect
+from bats.ops.conv_geometry import packed
+from bats.ops.conv_spike_times import channel_tiles, expect_forward
+
+WARPS = 2  # of a block; FIELD_WARPS of the kernel
+BLOCK_FROM = 256  # events that a receptive field may hold, from which a block per position beats a warp
+BLOCK_WARPS, BLOCK_CHANNELS, BLOCK_LISTS = 4, 64, 32  # as in conv_forward_block.cu
+LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
+
+
+@dataclass
+class Fields:
+    """Receptive fields of a batch: factors, places [B, E] of the input events, lists [B, positions, F] int32 of the events in each
+    field, sorted, and their counts [B, positions] int32, or None if no backward pass will follow; last_factor: later events are
+    in no field."""
+
+    factors: object
+    places: object
+    lists: object
+    counts: object
+    last_factor: float = np.inf
+
+    def first(self, batch):
+        """The same restricted to the first `batch` samples (views)."""
+        arrays = (self.factors, self.places, self.lists, self.counts)
+        return Fields(*(None if array is None else array[:batch] for array in arrays), self.last_factor)
+
+
+def fits(geometry):
+    """Whether places of this geometry fit their word."""
+    most, channels = LARGEST
+    return max(geometry.pre_x + 2 * geometry.padding_x, geometry.pre_y + 2 * geometry.padding_y) <= most and geometry.pre_c <= channels
+
+
+def field_capacity(geometry, capacity):
+    """Events that a receptive field may hold, if lists hold `capacity`."""
+    slots = capacity // geometry.n_pre
+    return min(capacity, geometry.filter_x * geometry.filter_y * geometry.pre_c * max(1, slots))
+
+
+def allocate_fields(xp, batch, geometry, capacity, dtype, with_lists=True):
+    """Fields for event lists of up to `capacity` events."""
+    n_positions = geometry.post_x * geometry.post_y
+    lists = xp.empty((batch, n_positions, field_capacity(geometry, capacity)), dtype=np.int32) if with_lists else None
+    counts = xp.zeros((batch, n_positions), dtype=np.int32) if with_lists else None
+    return Fields(xp.empty((batch, capacity), dtype=dtype), xp.empty((batch, capacity), dtype=np.uint32), lists, counts)
+
+
+def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, prepared=False,
+                 variant=None):  # fmt: skip
+    """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields.
+    prepared: whether bucket_sort left factors and places there. variant: "warp" or "block" per position, None chooses."""
+    batch, n_slots = times.shape[:2]
+    dtype = weights.dtype
+    expect_forward(events, weights, geometry, times, counts, slopes, status)
+    expect("factors", fields.factors, events.times.shape, dtype, weights)
+    capacity = events.times.shape[1]
+    lists, lengths = (counts, counts) if fields.lists is None else (fields.lists, fields.counts)
+    if keeps_fields:
+        expect("lists", fields.lists, (batch, geometry.post_x * geometry.post_y, field_capacity(geometry, capacity)), np.int32, weights)
+    if not t_max <= float(neuron.length):
+        raise ValueError(f"t_max: expected at most 8 tau = {float(neuron.length):g} s, received {t_max}")
+    if batch == 0:
+        return
+    fields.last_factor = dtype.type(np.exp(float(t_max) / float(neuron.tau)))
+    if not prepared:
+        kernels.kernel("conv/conv_forward", "event_places", dtype)(
+            (min(blocks(capacity, 256), 16), batch), (256,),
+            (events.times, events.neurons, events.counts, np.int32(capacity), packed(geometry), neuron.tau, fields.factors, fields.places),
+        )  # fmt: skip
+    lists_and_sizes = (np.int32(keeps_fields), lists, lengths, np.int32(lists.shape[-1]))
+    events_in = (fields.factors, fields.places, events.counts, np.int32(capacity), weights.reshape(-1, geometry.post_c), packed(geometry))
+    parameters = (neuron.tau, neuron.c, neuron.reset, dtype.type(t_max), fields.last_factor, np.int32(n_slots))
+    written = (times, counts, slopes, status)
+    n_positions = geometry.post_x * geometry.post_y
+    if variant is None:
+        variant = "block" if field_capacity(geometry, capacity) >= BLOCK_FROM else "warp"
+    if variant == "block":
+        tiles = blocks(geometry.post_c, BLOCK_CHANNELS)
+        lanes = blocks(blocks(geometry.post_c, tiles), 2)
+        pitch = 2 * lanes | 1
+        kernel = kernels.kernel("conv/conv_forward_block", "conv_forward_block", dtype)
+        shared = (3 * BLOCK_LISTS + 2 * BLOCK_WARPS) * pitch * dtype.itemsize
+        if shared > kernel.max_dynamic_shared_size_bytes:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(
+            (batch * n_positions, blocks(geometry.post_c, 2 * lanes)), (32 * BLOCK_WARPS,),
+            (*events_in, np.int32(lanes), np.int32(pitch), *parameters, *written, *lists_and_sizes),
+            shared_mem=shared,
+        )  # fmt: skip
+        return
+    tiles, lanes = channel_tiles(geometry.post_c)
+    kernels.kernel("conv/conv_forward", "conv_forward", dtype)(
+        (blocks(batch * n_positions * tiles, WARPS),), (32 * WARPS,),
+        (*events_in, np.int32(batch), np.int32(tiles), np.int32(lanes), *parameters, *written, *lists_and_sizes),
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""Backward pass of a dense or convolutional layer in one walk through its events (CUDA; docs/theory.md, (19) and (30)).
+
+It takes the place of recurrent_errors, event_factors, later_sums, presynaptic_errors and weight_gradient where all times lie before
+one time origin's reach (t_max <= 8 tau) and a block's weights and sums fit shared memory; those remain for all else.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bats import kernels
+from bats.device import array_module
+from bats.ops.arguments import blocks, expect, expect_events
+from bats.ops.conv_geometry import packed
+
+WANTED_BLOCKS = 132  # of up to 1024 threads
+SHARED_AIM = 128 * 1024  # bytes that weights and sums of a block take, where one channel needs no more
+SCRATCH_BYTES = 64 * 2**20  # of the errors that add_taps adds; larger batches go through in parts
+MAX_UNITS = 512  # of a round
+MOST_GRADIENTS, SHARED_FROM = 12, 17  # as in add_partial
+_PARTIAL = np.dtype([("partial", np.uint64), ("gradient", np.uint64), ("size", np.int64), ("n", np.int32), ("first", np.int32)])
+
+
+class Layout(NamedTuple):
+    """width: channels of a block, groups of them; a block takes rounds x units of the (sample, position) pairs; threads, shared bytes."""
+
+    width: int
+    groups: int
+    units: int
+    rounds: int
+    unit_blocks: int
+    threads: int
+    shared: int
+    at_once: int
+
+
+@functools.cache
+def _shared_limit():
+    return array_module("cuda").cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+
+
+def rows_of(geometry):
+    return geometry.pre_c * geometry.filter_y * geometry.filter_x
+
+
+def shared_bytes(width, units, rows, n_slots, itemsize, wants_errors):
+    """As cuda/conv/layer_backward.cu lays it out."""
+    pitch = rows | 1
+    per_unit = width * (3 * itemsize * n_slots + itemsize + 4) + 16
+    return units * per_unit + width * (pitch * itemsize * (2 if wants_errors else 1) + itemsize) + 96 + 1024 * 2 * itemsize
+
+
+@functools.cache
+def _stride(n):
+    """A step through n units that visits all of them, far from one to the next."""
+    return next(step for step in range(max(1, round(0.618 * n)), n + 1) if math.gcd(step, n) == 1)
+
+
+def _even_part(batch, most):
+    """Samples of a part, if a part may have `most`: parts of about the same size."""
+    return blocks(batch, blocks(batch, max(1, most)))
+
+
+@functools.cache
+def layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit=None):
+    """Layout for `batch` samples, or None if not even one channel fits."""
+    limit = limit or _shared_limit()
+    rows, n_positions = rows_of(geometry), geometry.post_x * geometry.post_y
+    taps = geometry.filter_x * geometry.filter_y
+    per_channel = (rows | 1) * itemsize * (2 if wants_errors else 1)
+    if shared_bytes(1, 1, rows, n_slots, itemsize, wants_errors) > limit or n_slots >= 1 << 15:
+        return None
+    width = max(1, min(geometry.post_c, SHARED_AIM // per_channel))
+    groups = blocks(geometry.post_c, width)
+    at_once = batch
+    if wants_errors:
+        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * capacity * itemsize))
+    n_units = at_once * n_positions
+    groups = max(groups, min(geometry.post_c, WANTED_BLOCKS // n_units))
+    width = blocks(geometry.post_c, groups)
+    while shared_bytes(width, 1, rows, n_slots, itemsize, wants_errors) > limit:
+        width = blocks(width, 2)
+    groups = blocks(geometry.post_c, width)
+    if wants_errors:
+        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * capacity * itemsize))
+        n_units = at_once * n_positions
+    unit_blocks = max(1, min(n_units, WANTED_BLOCKS // groups))
+    each = blocks(n_units, unit_blocks)
+    units = min(each, MAX_UNITS)
+    while shared_bytes(width, units, rows, n_slots, itemsize, wants_errors) > limit:
+        units = blocks(units, 2)
+    rounds = blocks(each, units)
+    unit_blocks = blocks(n_units, units * rounds)
+    threads = 1024 if units * rounds * capacity >= 2048 else 256
+    shared = shared_bytes(width, units, rows, n_slots, itemsize, wants_errors)
+    return Layout(width, groups, units, rounds, unit_blocks, max(threads, 32 * blocks(units, 32)), shared, at_once)
+
+
+def scratch_for(xp, batch, geometry, n_slots, capacity, dtype, wants_errors, limit=None):
+    """What layer_backward needs beside its arguments, a dict of arrays; None where it cannot be used."""
+    itemsize = np.dtype(dtype).itemsize
+    shape = layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit)
+    if shape is None:
+        return None
+    taps = geometry.filter_x * geometry.filter_y if wants_errors else 0
+    return {
+        "layout": shape,
+        "partial": xp.empty((shape.unit_blocks, rows_of(geometry), geometry.post_c), dtype=dtype),
+        "taps": xp.empty((shape.groups * taps, shape.at_once, capacity if taps else 0), dtype=dtype),
+    }
+
+
+def layer_backward(events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradient, pre_errors, bounded, scratch):
+    """From dL/dt of a layer's spikes to dL/dt of its input events and the sums that make the gradient of its weights, the batch mean.
+
+    events: the layer's input, EventList of B samples; fields: Fields as conv_forward leaves them, None for a dense
+    layer; errors, times, slopes [B, K, N], counts [B, N] int32; weights, gradient
+    [C_pre, FY, FX, C]; pre_errors [B, *events.train_shape] (written where the input has a spike) or None; bounded [B, 4]: to column 0 is
+    added the number of spikes whose slope was raised to neuron.slope_floor; scratch: from scratch_for(batch B). All times below 8 tau.
+    Returns [(sums, how many, gradient)], which add_partial turns into the gradient; [] if there is no sample: gradient is then 0.
+    """
+    batch, n_slots, n_post = times.shape
+    dtype = times.dtype
+    expect_events("events", events, batch, dtype, times)
+    for name, array in (("errors", errors), ("slopes", slopes)):
+        expect(name, array, times.shape, dtype, times)
+    expect("counts", counts, (batch, n_post), np.int32, times)
+    expect("weights", weights, geometry.weight_shape, dtype, times)
+    expect("gradient", gradient, geometry.weight_shape, dtype, times)
+    expect("bounded", bounded, (batch, 4), np.uint64, times)
+    if batch == 0:
+        gradient[...] = 0
+        return []
+    shape, partial, taps = scratch["layout"], scratch["partial"], scratch["taps"]
+    wants_errors = pre_errors is not None
+    if wants_errors and not len(taps):
+        raise ValueError("pre_errors: expected None with a scratch made for no errors")
+    capacity = events.times.shape[1]
+    field_capacity = 0 if fields is None else fields.lists.shape[2]
+    kernel = kernels.kernel("conv/layer_backward", "layer_backward", dtype)
+    if shape.shared > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = shape.shared
+    unused = counts
+    for first in range(0, batch, shape.at_once):
+        part = slice(first, min(batch, first + shape.at_once))
+        n = part.stop - part.start
+        lists = (unused, unused, unused) if fields is None else (fields.lists[part], fields.counts[part], fields.places[part])
+        kernel(
+            (shape.groups, shape.unit_blocks), (shape.threads,),
+            (events.times[part], events.neurons[part], events.counts[part], np.int32(capacity), np.int32(events.n_slots),
+             *lists, np.int32(field_capacity), np.int32(fields is not None), errors[part], times[part], slopes[part],
+             counts[part], weights, packed(geometry), np.int32(n), np.int32(n_slots), np.int32(shape.width), np.int32(shape.units),
+             np.int32(shape.rounds), np.int32(_stride(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
+             neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch),
+             partial, np.int32(wants_errors), taps, bounded[part]),
+            shared_mem=shape.shared,
+        )  # fmt: skip
+        if wants_errors:
+            kernels.kernel("conv/layer_backward", "add_taps", dtype)(
+                (min(blocks(capacity, 256), 16), n), (256,),
+                (taps, events.times[part], events.neurons[part], events.positions[part], events.counts[part], np.int32(capacity),
+                 packed(geometry), np.int32(fields is not None), np.int32(shape.groups), np.int32(n), np.int32(pre_errors[0].size),
+                 neuron.tau, dtype.type(0 if fields is None else fields.last_factor), pre_errors[part]),
+            )  # fmt: skip
+    return [(partial, shape.unit_blocks, gradient)]
+
+
+def add_partial(pending):
+    """pending: what layer_backward returned for some layers, one list; writes their gradients in one launch."""
+    for first in range(0, len(pending), MOST_GRADIENTS):
+        part = pending[first : first + MOST_GRADIENTS]
+        table, n_blocks = np.zeros((), dtype=[("of", _PARTIAL, MOST_GRADIENTS)]), 0
+        for place, (partial, n, gradient) in enumerate(part):
+            expect("partial", partial, (None, None, gradient.shape[-1]), gradient.dtype, gradient)
+            table["of"][place] = (partial.data.ptr, gradient.data.ptr, gradient.size, n, n_blocks)
+            n_blocks += blocks(gradient.size, 32 if n >= SHARED_FROM else 256)
+        kernels.kernel("conv/layer_backward", "add_partial", part[0][2].dtype)((n_blocks,), (256,), (table, np.int32(len(part))))

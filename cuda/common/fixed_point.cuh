@@ -1,0 +1,32 @@
+#pragma once
+// Sums in fixed point: integer addition has no order, so that any warp may add to any sum and the bits are the same every time.
+// The unit is a power of two, so that scaling is exact, and such that the exact bound of a sum is at most 2^30 of them (2^61 in double
+// precision): a sum cannot overflow.
+#include "common/constants.cuh"
+
+template <typename real>
+struct FixedPoint;
+
+template <>
+struct FixedPoint<float> {
+    using type = int;
+    static constexpr int BITS = 30, MOST = 100;
+    static __device__ __forceinline__ void add(type* sum, float value) { atomicAdd(sum, __float2int_rn(value)); }
+};
+
+template <>
+struct FixedPoint<double> {
+    using type = long long;
+    static constexpr int BITS = 61, MOST = 900;
+    static __device__ __forceinline__ void add(type* sum, double value) {
+        atomicAdd(reinterpret_cast<unsigned long long*>(sum), (unsigned long long)__double2ll_rn(value));
+    }
+};
+
+// Units per 1 for sums of up to `bound`; NaN where the bound is not finite, as the sum would be, and 1 for a bound of 0.
+template <typename real>
+__device__ __forceinline__ real fixed_units(real bound) {
+    if (!(bound < Constants<real>::infinity())) return Constants<real>::nan();
+    if (bound == 0) return 1;
+    return scalbn(real(1), min(FixedPoint<real>::BITS - 1 - ilogb(bound), FixedPoint<real>::MOST));
+}

@@ -1,0 +1,178 @@
+// Fast forward pass of a convolutional layer, for times before one origin's reach (t_max <= 8 tau); conv_spike_times.cu is the general one,
+// conv_forward_block.cu the variant for receptive fields of many events.
+//
+// A warp owns one position of one sample and up to 32 of its channels, a lane each. It takes the sample's events 128
+// at a time, keeps those of its receptive field in a queue in shared memory and walks through the queue 32 by 32, with one comparison
+// per event and neuron (lif/interval.cuh). What it kept it also writes to a list, from which the backward pass starts.
+#include "common/block.cuh"
+#include "conv/records.cuh"
+#include "lif/event.cuh"
+#include "lif/interval.cuh"
+
+constexpr int FIELD_WARPS = 2;  // of a block: few, so that blocks spread evenly over the device
+
+template <typename real>
+struct Queue {
+    static constexpr int ROOM = 160;
+    real e[ROOM];
+    int offset[ROOM];
+    Interval<real> intervals[32];
+};
+
+// Takes a lane's neuron, in column `column` of the weights, through n intervals (filled up to whole groups).
+template <typename real>
+__device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, int n, Train<real>& train, const real* weights, unsigned column,
+                                               const SpikeWriter<real>& out) {
+    constexpr int UNROLL = 8;
+    const real* own_weights = weights + column;
+    for (int base = 0; base < n; base += UNROLL) {
+        real w[UNROLL], a = train.a, b = train.b;
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) w[u] = own_weights[(unsigned)intervals[base + u].offset];
+        bool near = false;
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            const Interval<real> interval = intervals[base + u];
+            const real part = w[u] * interval.e;
+            b += part;
+            a = fma(part, interval.e, a);
+            near |= fma(-a, interval.y_low, b) - train.fall >= interval.limit;
+        }
+        for (int from = 0; near;) {  // the first candidate from there on, with its sums; then the exact test
+            int hit = -1;
+            real own_a = train.a, own_b = train.b, hit_a = 0, hit_b = 0;
+#pragma unroll
+            for (int u = 0; u < UNROLL; ++u) {
+                const Interval<real> interval = intervals[base + u];
+                const real part = w[u] * interval.e;
+                own_b += part;
+                own_a = fma(part, interval.e, own_a);
+                if (u >= from && hit < 0 && fma(-own_a, interval.y_low, own_b) - train.fall >= interval.limit) {
+                    hit = u;
+                    hit_a = own_a;
+                    hit_b = own_b;
+                }
+            }
+            if (hit < 0) break;
+            fire_within(out, intervals[base + hit], hit_a, hit_b, train);
+            from = hit + 1;
+        }
+        train.a = a;
+        train.b = b;
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// E and the packed place of every event. blocks (ceil(capacity / 256) or fewer, B).
+template <typename real>
+__global__ void __launch_bounds__(256) event_places(
+        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts, int capacity,
+        Geometry g, real tau, real* __restrict__ factors, unsigned* __restrict__ places) {
+    const size_t s = blockIdx.y;
+    const int n_events = event_counts[s];
+    for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
+        factors[s * capacity + e] = bounded_factor(event_times[s * capacity + e], tau);
+        places[s * capacity + e] = pack_place(place_of(g, event_neurons[s * capacity + e]));
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// blocks ceil(B * positions * tiles / FIELD_WARPS); a tile is `lanes` <= 32 channels.
+template <typename real>
+__global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
+        const real* __restrict__ factors, const unsigned* __restrict__ places, const int* __restrict__ event_counts, int capacity,
+        const real* __restrict__ weights,  // [rows, C]
+        Geometry g, int batch, int tiles, int lanes, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
+        real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, N], [B, N]
+        unsigned long long* status,        // [B, 4]: spikes, silent, overflowing, non-finite
+        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity) {
+    constexpr int AHEAD = 4;
+    __shared__ Queue<real> queues[FIELD_WARPS];
+    Queue<real>& queue = queues[threadIdx.x >> 5];
+    const int lane = threadIdx.x & 31, n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c;
+    const size_t index = (size_t)blockIdx.x * FIELD_WARPS + (threadIdx.x >> 5);  // index in [0, B * positions * tiles)
+    if (index >= (size_t)batch * n_positions * tiles) return;
+    const size_t unit = index / tiles, s = unit / n_positions;
+    const int tile = index % tiles, position = unit % n_positions, px = position / g.post_y, py = position % g.post_y;
+    const int channel = tile * lanes + lane;
+    const bool valid = lane < lanes && channel < g.post_c;
+    factors += s * capacity;
+    places += s * capacity;
+    const int n_events = events_before(factors, event_counts[s], last_factor);
+    const int i = position * g.post_c + (valid ? channel : 0);
+    const size_t first_slot = s * n_slots * n_post + i;
+    const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + first_slot, slopes + first_slot};
+    Train<real> train = {0, 0, valid ? real(0) : Constants<real>::infinity(), 0, false};
+    int* field = fields + unit * field_capacity;
+    keeps_fields = keeps_fields && tile == 0;
+
+    real ahead_e[AHEAD];
+    unsigned ahead_place[AHEAD];
+#pragma unroll
+    for (int u = 0; u < AHEAD; ++u) {
+        const int event = 32 * u + lane;
+        ahead_e[u] = event < n_events ? factors[event] : real(0);
+        ahead_place[u] = event < n_events ? places[event] : 0;
+    }
+    int queued = 0, kept = 0;
+    for (int first = 0; first < n_events; first += 32 * AHEAD) {
+        const bool last = first + 32 * AHEAD >= n_events;
+        real e[AHEAD];
+        unsigned place[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            e[u] = ahead_e[u];
+            place[u] = ahead_place[u];
+            const int event = first + 32 * (AHEAD + u) + lane;
+            if (event < n_events) {
+                ahead_e[u] = factors[event];
+                ahead_place[u] = places[event];
+            }
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            const int event = first + 32 * u + lane;
+            const int row = event < n_events ? row_from(g, place[u], px, py) : -1;
+            const unsigned inside = __ballot_sync(FULL_WARP, row >= 0);
+            const int rank = __popc(inside & ((1u << lane) - 1));
+            if (row >= 0) {
+                queue.e[queued + rank] = e[u];
+                queue.offset[queued + rank] = row * g.post_c;
+                if (keeps_fields) field[kept + rank] = event;
+            }
+            queued += __popc(inside);
+            kept += __popc(inside);
+        }
+        __syncwarp();
+        int head = 0;
+        while (queued - head > 32 || (last && queued > head)) {  // the last of 32 must know the event that follows
+            const int n = min(queued - head, 32);
+            const int at = head + min(lane, n - 1);
+            queue.intervals[lane] = no_interval<real>(queue.offset[at]);
+            if (lane < n) {
+                queue.intervals[lane] = make_interval(queue.e[at], at + 1 < queued ? queue.e[at + 1] : last_factor, queue.offset[at], c);
+            }
+            __syncwarp();
+            walk_intervals(queue.intervals, n, train, weights, valid ? channel : 0, out);
+            __syncwarp();
+            head += n;
+        }
+        // What is left, at most 32, moves to the front of the queue.
+        queued -= head;
+        const real left_e = lane < queued ? queue.e[head + lane] : real(0);
+        const int left_offset = lane < queued ? queue.offset[head + lane] : 0;
+        __syncwarp();
+        if (lane < queued) {
+            queue.e[lane] = left_e;
+            queue.offset[lane] = left_offset;
+        }
+        __syncwarp();
+    }
+    if (keeps_fields && lane == 0) field_counts[unit] = kept;
+    if (valid) {
+        finish_train(out, train);
+        counts[s * n_post + i] = train.n;
+    }
+    const Walk<real> walk = {train.a, 0, train.n, train.overflow};
+    add_status(status + s * 4, walk, valid);
+}

@@ -1,0 +1,310 @@
+// Backward pass of a convolutional or dense layer in one walk (docs/theory.md, (19) and (30)); a dense layer is one position that
+// sees everything.
+//
+// A unit is one position of one sample: its receptive field (a sorted list of events, made by the forward pass) and its neurons.
+// A block owns some channels and some units. (1) A thread per neuron goes backwards through its resets and leaves, for every spike,
+// q = e^{t / tau} and G = delta tau / (z q^2): an event at E < q adds G E (E - q) to the gradient of its weight and w G E (2 E - q) / tau
+// to dL/dt of the event. (2) Any warp takes any 32 events of any unit, a lane each: for every neuron that spikes later it looks up the
+// sums over spikes after all 32, and looks at those among the 32 one by one. Events in time are neighbours in the list, so there
+// are few of the latter. Weights lie in shared memory, their gradients too, in fixed point (common/fixed_point.cuh).
+// (3) Each block writes its own sums, each (filter element, event) its own error: what adds them up does it in a fixed order.
+#include "common/block.cuh"
+#include "common/constants.cuh"
+#include "common/fixed_point.cuh"
+#include "conv/records.cuh"
+
+template <typename real>
+struct __align__(2 * sizeof(real)) Gain {
+    real q, g;
+};
+
+// (1) for one neuron, from q and dL/dt (in g) of its spikes and 1 / slope. Returns sum |delta tau / z| / 4, the bound of what its
+// spikes add to a weight per event.
+template <typename real>
+__device__ __forceinline__ real through_resets(Gain<real>* gains, const real* inverse_slopes, int count, real tau, real reset) {
+    real later = 0, bound = 0;
+    for (int k = count - 1; k >= 0; --k) {
+        const real q = gains[k].q, y = 1 / q;
+        const real response = (gains[k].g + later * q) * inverse_slopes[k], gain = response * tau;
+        later += response * reset * y;
+        bound += abs(gain) / 4;
+        gains[k].g = gain * y * y;
+    }
+    return bound;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// blocks (groups of `width` channels, blocks of units), up to 1024 threads; shared memory as bats/ops/layer_backward.py counts it.
+template <typename real>
+__global__ void __launch_bounds__(1024, 1) layer_backward(
+        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts,
+        int capacity, int pre_slots,            // pre_slots: events that one weight may see from one unit
+        const int* __restrict__ fields, const int* __restrict__ field_counts,  // [B, positions, field_capacity], [B, positions]
+        const unsigned* __restrict__ places, int field_capacity, int has_fields,           // [B, capacity]; without fields: see all events
+        const real* __restrict__ errors, const real* __restrict__ times, const real* __restrict__ slopes,  // [B, n_slots, N]
+        const int* __restrict__ counts,         // [B, N]
+        const real* __restrict__ weights,       // [rows, C]
+        Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int stride, int add,
+        real tau, real reset, real slope_floor, real scale,
+        real* __restrict__ partial,             // [blocks of units, rows, C]
+        int wants_errors, real* __restrict__ tap_errors,  // [groups, filter elements, B, capacity]
+        unsigned long long* bounded) {          // [B, 4]
+    using fixed = typename FixedPoint<real>::type;
+    extern __shared__ double shared_memory[];
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
+    const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, taps = g.filter_x * g.filter_y;
+    const int rows = g.pre_c * taps, pitch = rows | 1;
+    const int first_c = blockIdx.x * width, n_c = min(width, g.post_c - first_c);
+
+    Gain<real>* gains = reinterpret_cast<Gain<real>*>(shared_memory);     // [units, width, n_slots]; g in units of its channel
+    Gain<real>* later = gains + (size_t)units_per_round * width * n_slots;  // [warps, 32]
+    real* inverse_slopes = reinterpret_cast<real*>(later + n_warps * 32);   // [units, width, n_slots]
+    fixed* sums = reinterpret_cast<fixed*>(inverse_slopes + (((size_t)units_per_round * width * n_slots + 1) & ~(size_t)1));  // [width, pitch]
+    real* own_weights = reinterpret_cast<real*>(sums + width * pitch);    // [width, pitch] if errors are wanted, over the units
+    real* bounds = own_weights + (wants_errors ? width * pitch : 0);      // [units, width]
+    real* units = bounds + units_per_round * width;                       // [width]: of the fixed point
+    int* n_of = reinterpret_cast<int*>(units + width);                    // [units, width]
+    int* lengths = n_of + units_per_round * width;                        // [units]: events
+    int* samples = lengths + units_per_round;                             // [units]
+    int* positions = samples + units_per_round;                           // [units]
+    int* starts = positions + units_per_round;                            // [units + 1]: groups of 32 events before
+    later += warp * 32;
+
+    const long long n_units_total = (long long)batch * n_positions;
+    for (int round = 0; round < rounds; ++round) {
+        const long long first_unit = ((long long)blockIdx.y * rounds + round) * units_per_round;
+        const int n_units = (int)max(0ll, min((long long)units_per_round, n_units_total - first_unit));
+        __syncthreads();
+        if (t < n_units) {  // units far apart, so that every block gets busy ones and idle ones
+            const int unit = (int)((first_unit + t) * stride % n_units_total);
+            samples[t] = unit / n_positions;
+            positions[t] = unit % n_positions;
+            lengths[t] = has_fields ? field_counts[unit] : event_counts[samples[t]];
+        }
+        for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
+        __syncthreads();
+
+        // (1) Spikes, all at once, then neuron by neuron.
+        const int n_items = n_units * width;
+        for (int place = t; place < n_items * n_slots; place += blockDim.x) {
+            const int k = place / n_items, item = place - k * n_items, u = item / width, c = item - u * width;
+            const size_t s = samples[u], i = positions[u] * g.post_c + first_c + c;
+            const int count = c < n_c ? counts[s * n_post + i] : 0;
+            if (k == 0) n_of[item] = count;
+            if (k >= count) continue;
+            const size_t spike = (s * n_slots + k) * n_post + i;
+            real slope = slopes[spike];
+            if (slope < slope_floor) {
+                slope = slope_floor;
+                atomicAdd(&bounded[s * 4], 1ull);
+            }
+            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), errors[spike]};
+            inverse_slopes[(size_t)item * n_slots + k] = 1 / slope;
+        }
+        __syncthreads();
+        for (int item = t; item < n_items; item += blockDim.x) {
+            const size_t first = (size_t)item * n_slots;
+            bounds[item] = through_resets(gains + first, inverse_slopes + first, n_of[item], tau, reset);
+        }
+        __syncthreads();
+        int groups = 0, n_tasks;
+        if (t < n_units) {
+            bool active = wants_errors;
+            for (int c = 0; c < n_c; ++c) active |= n_of[t * width + c] > 0;
+            groups = active ? (lengths[t] + 31) / 32 : 0;
+        }
+        const int start = block_exclusive_sum(groups, &n_tasks);
+        if (t < n_units) starts[t] = start;
+        if (t == 0) starts[n_units] = n_tasks;
+        for (int c = warp; c < n_c; c += n_warps) {
+            real bound = 0;
+            for (int u = lane; u < n_units; u += 32) bound += bounds[u * width + c];
+            bound = warp_sum(bound);
+            if (lane == 0) units[c] = fixed_units(bound * pre_slots);
+        }
+        __syncthreads();
+        for (int item = t; item < n_items; item += blockDim.x) {
+            for (int k = 0; k < n_of[item]; ++k) gains[(size_t)item * n_slots + k].g *= units[item % width];
+        }
+        if (wants_errors) {
+            for (int c = lane; c < n_c; c += 32) {
+                const real scaled = 1 / units[c];
+#pragma unroll 4
+                for (int row = warp; row < rows; row += n_warps) {
+                    own_weights[c * pitch + row] = weights[(size_t)row * g.post_c + first_c + c] * scaled;
+                }
+            }
+        }
+        __syncthreads();
+
+        // (2) 32 events at a time.
+        for (int task = warp; task < n_tasks; task += n_warps) {
+            int u = 0;
+            for (int high = n_units; high - u > 1;) {  // the last unit that starts at or before the task
+                const int middle = (u + high) >> 1;
+                if (starts[middle] <= task) u = middle;
+                else high = middle;
+            }
+            const int s = samples[u], position = positions[u], base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
+            const int px = has_fields ? position / g.post_y : 0, py = position - px * g.post_y;
+            const bool mine = lane < n_here;
+            int event = base + lane, row = min(lane, rows - 1), tap = 0;  // an idle lane adds 0 somewhere
+            real factor = 0;
+            if (mine) {
+                if (has_fields) event = fields[((size_t)s * n_positions + position) * field_capacity + event];
+                const size_t at = (size_t)s * capacity + event;
+                factor = bounded_factor(event_times[at], tau);
+                if (has_fields) {
+                    const Place place = unpack_place(places[at]);
+                    tap = (place.y - py * g.stride_y) * g.filter_x + place.x - px * g.stride_x;
+                    row = place.c * taps + tap;
+                } else {
+                    row = event_neurons[at];
+                }
+            }
+            const real earliest = __shfl_sync(FULL_WARP, factor, 0), latest = __shfl_sync(FULL_WARP, factor, n_here - 1);
+            real error = 0;
+            for (int base_c = 0; base_c < n_c; base_c += 32) {
+                // A lane per neuron: sums over its spikes after all events; from ... to are those among the events.
+                const int c = base_c + lane;
+                const Gain<real>* own = gains + (size_t)(u * width + min(c, n_c - 1)) * n_slots;
+                int k = (c < n_c ? n_of[u * width + c] : 0) - 1;
+                real sum_g = 0, sum_gq = 0;
+                for (; k >= 0 && own[k].q > latest; --k) {
+                    sum_g += own[k].g;
+                    sum_gq += own[k].g * own[k].q;
+                }
+                const int to = k;
+                while (k >= 0 && own[k].q > earliest) --k;
+                later[lane] = {sum_gq, sum_g};
+                unsigned active = __ballot_sync(FULL_WARP, sum_g != 0 || sum_gq != 0);
+                unsigned mixed = __ballot_sync(FULL_WARP, k < to);
+                __syncwarp();
+                const int first_place = base_c * pitch + row;
+                if (wants_errors) {
+                    for (; active; active &= active - 1) {
+                        const int source = __ffs(active) - 1, place = first_place + source * pitch;
+                        const Gain<real> all = later[source];
+                        const real d = all.q - factor * all.g;  // sum G (q - E), in units of the channel
+                        error += own_weights[place] * (factor * all.g - d);
+                        FixedPoint<real>::add(&sums[place], -d * factor);
+                    }
+                } else {
+                    for (; active; active &= active - 1) {
+                        const int source = __ffs(active) - 1;
+                        const Gain<real> all = later[source];
+                        FixedPoint<real>::add(&sums[first_place + source * pitch], (factor * all.g - all.q) * factor);
+                    }
+                }
+                for (; mixed; mixed &= mixed - 1) {
+                    const int source = __ffs(mixed) - 1, place = first_place + source * pitch;
+                    const int from = __shfl_sync(FULL_WARP, k, source) + 1, end = __shfl_sync(FULL_WARP, to, source);
+                    const Gain<real>* list = gains + (size_t)(u * width + base_c + source) * n_slots;
+                    for (int m = from; m <= end; ++m) {
+                        const Gain<real> gain = list[m];
+                        if (!mine || !(gain.q > factor)) continue;
+                        const real d = gain.g * (gain.q - factor);
+                        if (wants_errors) error += own_weights[place] * (factor * gain.g - d);
+                        FixedPoint<real>::add(&sums[place], -d * factor);
+                    }
+                }
+                __syncwarp();
+            }
+            if (wants_errors && mine) {
+                tap_errors[(((size_t)blockIdx.x * taps + tap) * batch + s) * capacity + event] = error * factor / tau;
+            }
+        }
+        __syncthreads();
+
+        // (3) The sums of this block.
+        for (int c = lane; c < n_c; c += 32) {
+            const real unit = scale / units[c];
+            real* to = partial + (size_t)blockIdx.y * rows * g.post_c + first_c + c;
+#pragma unroll 4
+            for (int row = warp; row < rows; row += n_warps) {
+                const real sum = sums[c * pitch + row] * unit;
+                to[(size_t)row * g.post_c] = round > 0 || add ? to[(size_t)row * g.post_c] + sum : sum;
+            }
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+// Gradients of several layers: each the sum of its blocks' sums, in their order. 256 threads: a weight each if there are few sums, else
+// eight threads share those of a weight.
+constexpr int MOST_GRADIENTS = 12, SHARED_FROM = 17;
+
+struct Partial {
+    const void* partial;  // [n_partial, size]
+    void* gradient;
+    long long size;
+    int n_partial, first_block;
+};
+
+struct Partials {
+    Partial of[MOST_GRADIENTS];
+};
+
+template <typename real>
+__global__ void __launch_bounds__(256) add_partial(Partials partials, int n_gradients) {
+    __shared__ real sums[8][33];
+    int which = 0;
+    while (which + 1 < n_gradients && (int)blockIdx.x >= partials.of[which + 1].first_block) ++which;
+    const Partial own = partials.of[which];
+    const real* partial = static_cast<const real*>(own.partial);
+    real* gradient = static_cast<real*>(own.gradient);
+    const int block = (int)blockIdx.x - own.first_block;
+    real sum = 0;
+    if (own.n_partial < SHARED_FROM) {
+        const long long w = (long long)block * 256 + threadIdx.x;
+        if (w >= own.size) return;
+#pragma unroll 8
+        for (int p = 0; p < own.n_partial; ++p) sum += partial[p * own.size + w];
+        gradient[w] = sum;
+        return;
+    }
+    const int column = threadIdx.x & 31, part = threadIdx.x >> 5;
+    const long long w = (long long)block * 32 + column;
+    if (w < own.size) {
+#pragma unroll 8
+        for (int p = part; p < own.n_partial; p += 8) sum += partial[p * own.size + w];
+    }
+    sums[part][column] = sum;
+    __syncthreads();
+    if (part == 0 && w < own.size) {
+        for (int p = 1; p < 8; ++p) sum += sums[p][column];
+        gradient[w] = sum;
+    }
+}
+
+// dL/dt of every event: the sum over groups of channels and the filter elements through which some position sees it.
+// blocks (any, B), 256 threads. An event that no position sees gets 0.
+template <typename real>
+__global__ void __launch_bounds__(256) add_taps(
+        const real* __restrict__ tap_errors, const real* __restrict__ event_times, const int* __restrict__ event_neurons,
+        const int* __restrict__ event_positions, const int* __restrict__ event_counts, int capacity, Geometry g, int has_fields, int groups,
+        int batch, int train_size, real tau, real last_factor,  // events from last_factor on are in no field
+        real* __restrict__ errors) {  // [B, train_size]
+    const size_t s = blockIdx.y, stride = (size_t)batch * capacity;
+    const int n_events = event_counts[s];
+    for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
+        const real* own = tap_errors + s * capacity + e;
+        real sum = 0;
+        if (!has_fields) {
+#pragma unroll 8
+            for (int group = 0; group < groups; ++group) sum += own[group * stride];
+        } else if (bounded_factor(event_times[s * capacity + e], tau) < last_factor) {
+            const Place place = place_of(g, event_neurons[s * capacity + e]);
+            const int taps = g.filter_x * g.filter_y;
+            for (int group = 0; group < groups; ++group) {
+                for (int fy = 0; fy < g.filter_y; ++fy) {
+#pragma unroll 5
+                    for (int fx = 0; fx < g.filter_x; ++fx) {
+                        if (posts_through(g, place, fx, fy) >= 0) sum += own[(size_t)(group * taps + fy * g.filter_x + fx) * stride];
+                    }
+                }
+            }
+        }
+        errors[s * train_size + event_positions[s * capacity + e]] = sum;
+    }
+}

@@ -1,0 +1,143 @@
+"""Operations that do several in one launch, bit by bit against those they take the place of (CUDA only)."""
+
+import importlib
+import unittest
+from unittest import mock
+
+import numpy as np
+
+import bats
+from bats import ops
+from bats.device import to_numpy
+from bats.ops.conv_geometry import convolve, pool
+from bats.ops.neuron import Neuron
+from bats.spikes import EventList
+from tests.devices import Cuda
+from tests.ops.cases import random_trains
+
+sorting = importlib.import_module("bats.ops.sort_events")  # bats.ops has the function under this name
+
+
+class FastOperations(Cuda):
+    def assert_equal_lists(self, found, expected):
+        counts = to_numpy(expected.counts)
+        np.testing.assert_array_equal(to_numpy(found.counts), counts)
+        for name in ("times", "neurons", "positions"):
+            a, b = to_numpy(getattr(found, name)), to_numpy(getattr(expected, name))
+            for row, other, n in zip(a, b, counts, strict=True):
+                np.testing.assert_array_equal(row[:n], other[:n], name)
+
+    def general_sort(self, times, counts, events):
+        """The bitonic network of sort_events.cu."""
+        with mock.patch.object(sorting, "fits_buckets", lambda capacity, dtype: False):
+            ops.sort_events(times, counts, events, ops.sort_scratch(events))
+
+    def test_bucket_sort(self):
+        """Ties, one spike per neuron, crowded buckets, empty samples; with pooling that leaves neurons out, places for a convolution."""
+        rng = np.random.default_rng(0)
+        shape = (9, 7, 11)
+        n = int(np.prod(shape))
+        for dtype in (np.float32, np.float64):
+            for n_slots, grid, crowd in ((1, None, False), (3, None, False), (3, 0.01, False), (2, 0.25, False), (2, None, True)):
+                with self.subTest(dtype=dtype.__name__, n_slots=n_slots, grid=grid, crowd=crowd):
+                    times, counts = random_trains(rng, 4, n, n_slots, 1.0, grid)
+                    counts[1], times[1] = 0, np.inf
+                    if crowd:
+                        times[:, 5:] = 0.5 + 1e-6 * times[:, 5:]
+                    trains, numbers = self.array(times.transpose(0, 2, 1), dtype), self.array(counts, np.int32)
+                    lists = [EventList.allocate(self.xp, 4, n, n_slots, dtype) for _ in range(2)]
+                    ops.bucket_sort(trains, numbers, None, lists[0])
+                    self.general_sort(trains, numbers, lists[1])
+                    self.assert_equal_lists(*lists)
+                    self.assertGreater(int(lists[0].counts.sum()), 1000)
+                    geometry = pool(shape, (2, 3))
+                    pooled = [EventList.allocate(self.xp, 4, geometry.n_post, n_slots * 6, dtype) for _ in range(2)]
+                    behind = convolve(geometry.post_shape, (2, 2, 3), 1, 1)
+                    neuron = Neuron.make(0.5, 0.1, 0.1, dtype)
+                    fields = [ops.allocate_fields(self.xp, 4, behind, pooled[0].times.shape[1], np.dtype(dtype)) for _ in range(2)]
+                    ops.bucket_sort(trains, numbers, geometry, pooled[0], (behind, neuron, fields[0]))
+                    ops.pool_events(lists[1], geometry, pooled[1])
+                    self.assert_equal_lists(*pooled)
+                    self.check_places(fields, behind, neuron, pooled[1], np.dtype(dtype))
+
+    def check_places(self, fields, geometry, neuron, events, dtype):
+        """factors and places as conv_forward makes them itself."""
+        n = events.batch
+        trains = [self.xp.zeros((n, 1, geometry.n_post), dtype=dtype) for _ in range(2)]
+        weights, counts = self.xp.zeros(geometry.weight_shape, dtype=dtype), self.xp.zeros((n, geometry.n_post), dtype=np.int32)
+        ops.conv_forward(events, weights, geometry, neuron, 2.0, trains[0], counts, trains[1], self.status(n), fields[1])
+        for b, n in enumerate(to_numpy(events.counts)):
+            for name in ("factors", "places"):
+                np.testing.assert_array_equal(to_numpy(getattr(fields[0], name))[b, :n], to_numpy(getattr(fields[1], name))[b, :n], name)
+
+    def test_encode_next(self):
+        """Images of one value, of two, of all, small and large: events, labels, cursor as on the CPU, twice; places for a convolution."""
+        rng = np.random.default_rng(1)
+        for shape in ((1, 1, 1), (5, 1, 1), (28, 28, 1), (64, 64, 1), (50, 50, 2)):
+            size = int(np.prod(shape))
+            images = rng.integers(0, 256, (8, size)).astype(np.uint8)
+            images[0], images[1] = 255, np.where(rng.random(size) < 0.5, 7, 255)
+            images[2] = 0
+            geometry, neuron = convolve(shape, (1, 1, 2), 1, 1), Neuron.make(0.5, 0.1, 0.1, np.float32)
+            fields = [ops.allocate_fields(self.xp, 5, geometry, size, np.dtype(np.float32)) for _ in range(2)]
+            found = []
+            for device in ("cuda", "cpu"):
+                source = bats.sources.LatencyImages(images, np.arange(8)).to(device, np.float32)
+                place, xp = source.allocate(5), source.xp
+                if device == "cuda":
+                    place.prepare = lambda events, f=fields[0], g=geometry, n=neuron: (g, n, f)
+                order, cursor = xp.asarray([9, 9, 3, 0, 1, 2, 7, 4, 5, 6, 1, 0], dtype=np.int32), xp.full(1, 2, dtype=np.int64)
+                for _ in range(2):
+                    events, labels = source.load(order, cursor, 5, place)
+                    found.append((events, to_numpy(labels).copy(), int(cursor[0])))
+                    if device == "cuda":
+                        found[-1] = (EventList(*(array.copy() for array in (events.times, events.neurons, events.positions, events.counts)),
+                                               size, 1), *found[-1][1:])  # fmt: skip
+                        self.check_places(fields, geometry, neuron, events, np.dtype(np.float32))
+                    else:
+                        self.assert_equal_lists(found[len(found) - 3][0], events)
+            for ours, cpu in zip(found[:2], found[2:], strict=True):
+                np.testing.assert_array_equal(ours[1], cpu[1])
+                self.assertEqual(ours[2], cpu[2])
+
+    def test_adam_step(self):
+        """The bits of tick and adam, for arrays of several sizes, over some steps."""
+        rng = np.random.default_rng(2)
+        for dtype in (np.float32, np.float64):
+            for kind in (bats.AdamOptimizer, bats.NAdamOptimizer):
+                optimizers = kind(0.01), kind(0.01)
+                shapes = ((3, 5), (700, 3), (1, 1))
+                weights = [[self.array(w, dtype) for w in (np.ones(shape) for shape in shapes)] for _ in range(2)]
+                for _ in range(4):
+                    gradients = [self.array(rng.normal(size=shape), dtype) for shape in shapes]
+                    optimizers[0].update([None, *weights[0]], [None, *gradients])
+                    with mock.patch.object(kind, "_at_once", lambda *_: False):
+                        optimizers[1].update([None, *weights[1]], [None, *gradients])
+                    for a, b in zip(*weights, strict=True):
+                        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+                for name, value in optimizers[0].state().items():
+                    np.testing.assert_array_equal(value, optimizers[1].state()[name], name)
+                self.assertEqual(float(optimizers[0].state()["steps"]), 4)
+
+    def test_spike_count_class_step(self):
+        """Loss, errors, predictions and totals of the three operations, with ties and silent samples."""
+        rng = np.random.default_rng(3)
+        for dtype in (np.float32, np.float64):
+            for batch, n_neurons, n_slots in ((1, 1, 1), (40, 10, 4), (7, 45, 3)):
+                times, counts = random_trains(rng, batch, n_neurons, n_slots, 1.0, 0.25)
+                counts[0], times[0] = 0, np.inf
+                trains, counts = self.array(times.transpose(0, 2, 1), dtype), self.array(counts, np.int32)
+                labels = self.array(rng.integers(0, n_neurons, batch), np.int32)
+                loss, ticket, runs = bats.SpikeCountClassLoss(3, 1), self.xp.zeros(1, dtype=np.uint32), []
+                for step in (loss.step, super(bats.SpikeCountClassLoss, loss).step):
+                    values, errors = self.poisoned((batch,), dtype), self.poisoned(trains.shape, dtype)
+                    predictions, totals = self.poisoned((batch,), np.int32), self.xp.zeros(4)
+                    for _ in range(2):
+                        step(trains, counts, labels, values, errors, predictions, totals, ticket)
+                    runs.append([to_numpy(array) for array in (values, errors, predictions, totals, ticket)])
+                for a, b in zip(*runs, strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+if __name__ == "__main__":
+    unittest.main()
