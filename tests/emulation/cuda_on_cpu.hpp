@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
-#include <tuple>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -45,9 +45,15 @@ inline Fiber* current;
 inline void* scheduler_stack;
 inline dim block_index, block_size, grid_size;
 inline std::vector<char> shared_memory;
+inline std::set<void*> met;  // shared variables that this block has come across
 inline std::mt19937 order;
 inline void (*entry)(void*);
 inline void* entry_arguments;
+
+// Fills a shared variable with NaN when the block meets it first.
+inline void fresh(void* variable, size_t size) {
+    if (met.insert(variable).second) std::memset(variable, 0xff, size);
+}
 
 extern "C" void emulated_switch(void** from, void* to);
 asm(".text\n.globl emulated_switch\nemulated_switch:\n"
@@ -107,6 +113,7 @@ inline bool release_block() {
 inline bool run_block() {
     for (unsigned t = 0; t < fibers.size(); ++t) prepare(fibers[t], t);
     std::fill(shared_memory.begin(), shared_memory.end(), char(0xff));
+    met.clear();
     const unsigned n_warps = (fibers.size() + 31) / 32;
     std::vector<unsigned> warps(n_warps);
     for (unsigned w = 0; w < n_warps; ++w) warps[w] = w;

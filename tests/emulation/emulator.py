@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,15 @@ _REPLACED = (
 )
 
 
+_DECLARED = re.compile(r"^(\s*)__shared__ ([^;(]+);", re.MULTILINE)
+
+
+def _with_fresh_values(match):
+    """A declaration of shared variables, and after it the calls that fill them."""
+    names = [re.search(r"(\w+)\s*(\[[^,]*)?$", part).group(1) for part in re.sub(r"<[^>]*>", "", match.group(2)).split(",")]
+    return match.group(0) + "".join(f" emulated::fresh(&{name}, sizeof {name});" for name in names)
+
+
 def compiler():
     """Path of a C++ compiler for this machine, or None."""
     return shutil.which("g++") if platform.machine() in ("x86_64", "AMD64") else None
@@ -37,6 +47,7 @@ def _library(unit):
     text = kernels.source(unit)
     for cuda, cpp in _REPLACED:
         text = text.replace(cuda, cpp)
+    text = _DECLARED.sub(_with_fresh_values, text)
     calls = "\n".join(
         f'extern "C" int {name}_{dtype}(const unsigned* sizes, void** arguments)'
         f" {{ return emulated::launch(&{name}<{real}>, sizes, arguments); }}"
