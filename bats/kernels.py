@@ -64,7 +64,12 @@ def _expand(path, seen):
 
 def kernel_names(unit):
     """Names of the kernels (templates on the floating-point type) of a unit."""
-    return _KERNEL.findall(source(unit))
+    return names_in(source(unit))
+
+
+def names_in(text):
+    """The same of a unit's text."""
+    return _KERNEL.findall(text)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ struct Fiber {
     void* stack_pointer;
     std::vector<char> stack;
     dim thread;
+    unsigned place;  // in the block
     State state;
     uint64_t deposit;  // what the lane brings to a warp function
     int round;         // warp functions so far
@@ -75,7 +76,8 @@ inline void fiber_main() {
 inline void prepare(Fiber& fiber, unsigned t) {
     constexpr size_t SIZE = 32 * 1024;
     fiber.stack.resize(SIZE);
-    fiber.thread = {t, 0, 0};
+    fiber.thread = {t % block_size.x, t / block_size.x % block_size.y, t / block_size.x / block_size.y};
+    fiber.place = t;
     fiber.state = RUNNABLE;
     fiber.round = 0;
     auto top = reinterpret_cast<uintptr_t>(fiber.stack.data() + SIZE) & ~uintptr_t(15);
@@ -147,10 +149,10 @@ int launch(void (*kernel)(Arguments...), const unsigned* sizes, void** arguments
         call.kernel(*static_cast<std::remove_reference_t<Arguments>*>(call.arguments[I])...);
     };
     grid_size = {sizes[0], sizes[1], sizes[2]};
-    block_size = {sizes[3], 1, 1};
-    fibers.resize(sizes[3]);
-    shared_memory.resize(sizes[4] + 64);
-    order.seed(sizes[5]);
+    block_size = {sizes[3], sizes[4], sizes[5]};
+    fibers.resize(sizes[3] * sizes[4] * sizes[5]);
+    shared_memory.resize(sizes[6] + 64);
+    order.seed(sizes[7]);
     std::vector<unsigned> blocks(grid_size.x * grid_size.y * grid_size.z);
     for (unsigned b = 0; b < blocks.size(); ++b) blocks[b] = b;
     std::shuffle(blocks.begin(), blocks.end(), order);
@@ -177,7 +179,7 @@ struct Exchange {
     unsigned first;
     value_t own;
 
-    explicit Exchange(value_t value) : first(current->thread.x & ~31u), own(value) {
+    explicit Exchange(value_t value) : first(current->place & ~31u), own(value) {
         std::memcpy(&current->deposit, &value, sizeof value);
         wait(AT_WARP);
     }
@@ -206,16 +208,16 @@ template <typename value_t>
 value_t __shfl_sync(unsigned, value_t value, int lane) { return emulated::Exchange<value_t>(value).of(lane & 31); }
 template <typename value_t>
 value_t __shfl_up_sync(unsigned, value_t value, unsigned distance) {
-    const int lane = threadIdx.x & 31;
+    const int lane = emulated::current->place & 31;
     return emulated::Exchange<value_t>(value).of(lane >= (int)distance ? lane - distance : lane);
 }
 template <typename value_t>
 value_t __shfl_down_sync(unsigned, value_t value, unsigned distance) {
-    const int lane = threadIdx.x & 31;
+    const int lane = emulated::current->place & 31;
     return emulated::Exchange<value_t>(value).of(lane + distance < 32 ? lane + distance : lane);
 }
 template <typename value_t>
-value_t __shfl_xor_sync(unsigned, value_t value, int mask) { return emulated::Exchange<value_t>(value).of((threadIdx.x & 31) ^ mask); }
+value_t __shfl_xor_sync(unsigned, value_t value, int mask) { return emulated::Exchange<value_t>(value).of((emulated::current->place & 31) ^ mask); }
 
 inline unsigned __ballot_sync(unsigned, int predicate) {
     const emulated::Exchange<int> votes(predicate);
@@ -224,6 +226,13 @@ inline unsigned __ballot_sync(unsigned, int predicate) {
     return bits;
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+template <typename value_t>
+unsigned __match_any_sync(unsigned, value_t value) {
+    const emulated::Exchange<value_t> values(value);
+    unsigned bits = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) bits |= values.there(lane) && values.of(lane) == value ? 1u << lane : 0u;
+    return bits;
+}
 inline int __reduce_max_sync(unsigned, int value) {
     const emulated::Exchange<int> values(value);
     int most = value;
@@ -250,9 +259,63 @@ inline float min(float a, float b) { return std::fmin(a, b); }
 inline float max(float a, float b) { return std::fmax(a, b); }
 inline double min(double a, double b) { return std::fmin(a, b); }
 inline double max(double a, double b) { return std::fmax(a, b); }
+inline long long min(long long a, long long b) { return a < b ? a : b; }
+inline long long max(long long a, long long b) { return a > b ? a : b; }
+inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
+inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
+template <typename value_t>
+value_t __ldg(const value_t* at) { return *at; }
+template <typename value_t>
+value_t atomicOr(value_t* at, value_t value) { const value_t before = *at; *at |= value; return before; }
+template <typename value_t>
+value_t atomicMax(value_t* at, value_t value) { const value_t before = *at; *at = std::max(before, value); return before; }
+template <typename value_t>
+value_t atomicMin(value_t* at, value_t value) { const value_t before = *at; *at = std::min(before, value); return before; }
+inline unsigned atomicInc(unsigned* at, unsigned limit) {
+    const unsigned before = *at;
+    *at = before >= limit ? 0 : before + 1;
+    return before;
+}
+template <typename value_t>
+value_t atomicCAS(value_t* at, value_t expected, value_t value) {
+    const value_t before = *at;
+    if (before == expected) *at = value;
+    return before;
+}
+template <typename value_t>
+value_t atomicExch(value_t* at, value_t value) { const value_t before = *at; *at = value; return before; }
+inline unsigned __vcmpeq4(unsigned a, unsigned b) {  // 0xff for every byte that is the same
+    unsigned result = 0;
+    for (int byte = 0; byte < 32; byte += 8) result |= (a >> byte & 0xff) == (b >> byte & 0xff) ? 0xffu << byte : 0u;
+    return result;
+}
+inline unsigned __reduce_or_sync(unsigned, unsigned value) {
+    const emulated::Exchange<unsigned> values(value);
+    for (unsigned lane = 0; lane < 32; ++lane) value |= values.of(lane);
+    return value;
+}
+inline int __all_sync(unsigned mask, int predicate) { return !__any_sync(mask, !predicate); }
+inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
+inline int __clz(int bits) { return bits ? __builtin_clz(bits) : 32; }
+inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
+inline int __float_as_int(float x) { int bits; std::memcpy(&bits, &x, 4); return bits; }
+inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }
+inline float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
+inline long long __double_as_longlong(double x) { long long bits; std::memcpy(&bits, &x, 8); return bits; }
+inline long long __float2ll_rn(float x) { return (long long)std::nearbyint(x); }
+inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((unsigned long long)a * b >> 32); }
+inline void sincospi(double x, double* sine, double* cosine) {
+    *sine = std::sin(M_PI * x);
+    *cosine = std::cos(M_PI * x);
+}
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline void __threadfence() {}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(unsigned bits) { return __builtin_ffs(bits); }
 inline int __float2int_rn(float x) { return (int)std::nearbyint(x); }

@@ -19,8 +19,8 @@ _TYPES = {"float32": "float", "float64": "double"}
 _REPLACED = (
     ('asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = 1 / x;"),
     ('asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = std::sqrt(x);"),
-    ("extern __shared__ __align__(16) double shared_memory[];", "double* shared_memory = emulated::aligned_shared();"),
 )
+_DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?([\w ]+?) (\w+)\[\];")
 
 
 _DECLARED = re.compile(r"^(\s*)__shared__ ([^;(]+);", re.MULTILINE)
@@ -43,35 +43,46 @@ def _folder():
 
 
 @functools.cache
-def _library(unit):
-    text = kernels.source(unit)
+def _library(text):
+    """The shared library of a unit's text."""
+    names = kernels.names_in(text)
     for cuda, cpp in _REPLACED:
         text = text.replace(cuda, cpp)
+    text = _DYNAMIC.sub(r"\1* \2 = reinterpret_cast<\1*>(emulated::aligned_shared());", text)
     text = _DECLARED.sub(_with_fresh_values, text)
     calls = "\n".join(
         f'extern "C" int {name}_{dtype}(const unsigned* sizes, void** arguments)'
         f" {{ return emulated::launch(&{name}<{real}>, sizes, arguments); }}"
-        for name in kernels.kernel_names(unit)
+        for name in names
         for dtype, real in _TYPES.items()
     )
-    stem = Path(_folder().name) / unit.replace("/", "_")
+    stem = Path(_folder().name) / "_".join(names)
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
     source.write_text(f'#include "{_HEADER}"\n{text}\n{calls}\n', encoding="utf-8")
     command = [compiler(), "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fPIC", "-shared", "-o", str(library), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"{unit}: expected a unit that a C++ compiler takes; it says\n{done.stderr[:4000]}")
+        raise RuntimeError(f"{', '.join(names)}: expected a unit that a C++ compiler takes; it says\n{done.stderr[:4000]}")
     return ctypes.CDLL(str(library))
 
 
-def launch(unit, name, dtype, grid, n_threads, arguments, shared, seed=0):
-    """As bats.fused.launch.launch, on NumPy arrays. seed: of the order in which blocks and warps run."""
-    call = getattr(_library(unit), f"{name}_{np.dtype(dtype).name}")
+def run(text, name, grid, block, arguments, shared, seed=0):
+    """Launches kernel `name`, as "kernel<float>", of a unit's text on arrays in the CPU's memory.
+
+    grid, block: up to three numbers; shared: bytes; seed: of the order in which blocks and warps run
+    """
+    kernel, real = name.rstrip(">").split("<")
+    call = getattr(_library(text), f"{kernel}_{ {'float': 'float32', 'double': 'float64'}[real] }")
     values = [
         np.array(argument.ctypes.data if isinstance(argument, np.ndarray) and argument.dtype.fields is None else argument)
         for argument in arguments
     ]
     pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-    sizes = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], n_threads, shared, seed)
+    sizes = (ctypes.c_uint * 8)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3], shared, seed)
     if call(sizes, pointers) != 0:
         raise RuntimeError(f"{name}: threads of a block wait for each other at different barriers")
+
+
+def launch(unit, name, dtype, grid, n_threads, arguments, shared, seed=0):
+    """As bats.fused.launch.launch."""
+    run(kernels.source(unit), f"{name}<{_TYPES[np.dtype(dtype).name]}>", grid, (n_threads,), arguments, shared, seed)
