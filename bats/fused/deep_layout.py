@@ -13,6 +13,7 @@ STATIC_SHARED = 4 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 THREADS = 512  # of forward and backward
 RUNS = (25, 13, 7, 3, 1)  # events of a lane: odd, so that the lanes of a warp find them in different banks
+MOST_COLUMN = 4096  # weights of a column or row that is kept in shared memory
 OWN = 8  # neurons of a block, as in cuda/fused/deep_weights.cu
 WEIGHT_THREADS = 1024
 SORT_ROOM = 48 * 1024  # of lists that every block of the next layer sorts for itself, bytes
@@ -52,20 +53,21 @@ def samples_at_once(batch, sizes, slots, itemsize):
     return blocks(batch, blocks(batch, most)) if batch else 0
 
 
-def sorts_itself(n_pre, pre_slots, batch, itemsize):
+def sorts_itself(n_pre, pre_slots, batch, itemsize, limit):
     """Whether every block of a layer sorts the spikes of the layer before."""
-    return batch < SORT_BATCH and n_pre * pre_slots * (2 * itemsize + 8) <= SORT_ROOM
+    return batch < SORT_BATCH and n_pre * pre_slots * (2 * itemsize + 8) <= min(SORT_ROOM, limit // 4)
 
 
 def forward(batch, n_pre, n_post, pre_slots, itemsize, limit):
     """pre_slots: spikes per neuron of the layer before, None for the input layer. None if nothing fits."""
-    capacity = n_pre * pre_slots if pre_slots is not None and sorts_itself(n_pre, pre_slots, batch, itemsize) else 0
+    alone = pre_slots is None or not sorts_itself(n_pre, pre_slots, batch, itemsize, limit)
+    capacity = 0 if alone else n_pre * pre_slots
     n_own = min(16, n_post)
     while n_own > 4 and 2 * blocks(n_post, n_own) * batch <= N_PROCESSORS:
         n_own = (n_own + 1) // 2
     fixed = 32 * itemsize + capacity * (2 * itemsize + 8) + 4 * THREADS
     pitch = 32 * blocks(n_pre, 32) + 4
-    choices = [(own, run, pitch) for own in {n_own, min(n_own, 8), min(n_own, 4)} for run in RUNS[:3]]
+    choices = [(own, run, pitch) for own in {n_own, min(n_own, 8), min(n_own, 4)} for run in RUNS[:3] if n_pre <= MOST_COLUMN]
     choices += [(own, run, 0) for own in {n_own, min(n_own, 4), 1} for run in RUNS]
     choices.sort(key=lambda choice: (choice[2] == 0, -choice[0], -choice[1]))
     for own, run, columns in choices:
@@ -93,7 +95,7 @@ def backward(batch, n_lower, n_upper, upper_slots, out, itemsize, limit):
         return None
     worst = min(n_upper * upper_slots, ROUND_CAPACITY)
     pitch = n_upper | 1
-    if warps * pitch * itemsize + min(worst, 1024) * per_entry > left:
+    if n_upper > MOST_COLUMN or warps * pitch * itemsize + min(worst, 1024) * per_entry > left:
         pitch = 0
     capacity = min(worst, (left - warps * pitch * itemsize) // per_entry)
     shared = fixed + warps * pitch * itemsize + capacity * per_entry

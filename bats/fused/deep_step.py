@@ -52,7 +52,7 @@ class DeepFusedStep:
         xp, shape = self.network.xp, (n, layer.max_n_spike, layer.n_neurons)
         listed = (n, layer.max_n_spike * layer.n_neurons) if hidden else (1, 1)
         itemsize = self.dtype.itemsize
-        alone = not deep_layout.sorts_itself(layer.n_neurons, layer.max_n_spike, n, itemsize)
+        alone = not deep_layout.sorts_itself(layer.n_neurons, layer.max_n_spike, n, itemsize, self.shared_limit)
         outgrows = deep_layout.sort_capacity(layer.n_neurons, layer.max_n_spike, itemsize, self.shared_limit)[0] < listed[1]
         other = listed if alone and outgrows else (1, 1)
         return SimpleNamespace(
@@ -68,9 +68,7 @@ class DeepFusedStep:
             return None, None
         gradients = [None, *(layer.gradient.T for layer in self.layers)]
         schedule, moments = self.optimizer.arrays(gradients)
-        return schedule, [
-            tuple(moments[place].get(name, gradients[place]) for name in ("m", "v")) for place in range(1, len(gradients))
-        ]
+        return schedule, [tuple(moments[place].get(name, gradients[place]) for name in ("m", "v")) for place in range(1, len(gradients))]
 
     def start(self, order):
         """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
@@ -117,7 +115,7 @@ class DeepFusedStep:
         kernel(grid, (threads,), arguments, shared_mem=shared)
 
     def _sorts_itself(self, k, n):
-        return deep_layout.sorts_itself(self.sizes[k], self.slots[k - 1], n, self.dtype.itemsize)
+        return deep_layout.sorts_itself(self.sizes[k], self.slots[k - 1], n, self.dtype.itemsize, self.shared_limit)
 
     def _sort(self, k, n):
         train = self.trains[k]

@@ -2,13 +2,14 @@
 deeper networks, and what is particular to them. The kernels need CUDA."""
 
 import unittest
+from unittest import mock
 
 import numpy as np
 
 import bats
 from bats import reference
 from bats.device import to_numpy
-from bats.fused import DeepFusedStep
+from bats.fused import DeepFusedStep, deep_layout
 from bats.sources import SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
@@ -16,8 +17,10 @@ from tests.fused import test_fused_step
 from tests.fused.test_fused_step import COUNT, FIRST
 from tests.oracle import TOLERANCE, build, difference, time_differences
 
-# Lists that outgrow shared memory, weights that stay out of it, batches in several parts and lists in several rounds.
-SMALL = {"shared_limit": 33_000, "at_once": 2}
+# Weights that stay out of shared memory, tiles of few events, batches in several parts.
+SMALL = {"shared_limit": 31_000, "at_once": 2}
+# Lists that are worked on in several rounds, sorted by a kernel of their own and in global memory; no weights in shared memory.
+TIGHT = {"UPDATE_CAPACITY": 5, "ROUND_CAPACITY": 6, "GRAIN": 8, "SORT_ROOM": 0, "MOST_COLUMN": 5, "RUNS": (3, 1)}
 
 
 class Checks(test_fused_step.Checks):
@@ -77,6 +80,13 @@ class Checks(test_fused_step.Checks):
                 case = self.case(seed, sizes, n_batch)
                 self.check(case, options=({}, self.small))
                 self.assertTrue(any(spikes.counts.any() for spikes in case.trains))
+
+    def test_lists_in_rounds(self):
+        """Every capacity far below what the spikes need."""
+        case = self.case(2, [20, 33, 35, 11], 5)
+        self.assertGreater(max(spikes.counts.sum(axis=1).max() for spikes in case.trains), 100)
+        with mock.patch.multiple(deep_layout, **TIGHT):
+            self.check(case)
 
     def test_more_layers_than_a_launch_takes(self):
         case = self.case(5, [4, *[5] * 9, 3], n_batch=2, max_n_spike=2)
