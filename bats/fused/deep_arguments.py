@@ -33,7 +33,7 @@ class Structures:
             [
                 *pointers("in_factors", "in_rows", "in_counts", "factors", "slopes", "errors", "counts"),
                 *pointers("weights", "m", "v", "gradient", "bounded"),
-                ("list_pitch", np.int64), ("n_pre", i32), ("n_post", i32), ("n_slots", i32), ("first_block", i32),
+                ("list_pitch", np.int64), ("n_pre", i32), ("n_post", i32), ("n_slots", i32), ("in_slots", i32), ("first_block", i32),
                 ("tau", real), ("reset", real), ("slope_floor", real),
             ],
             align=True,
@@ -82,6 +82,7 @@ class Structures:
             for name, array in arrays.items():
                 own[name] = _address(array)
             own["n_pre"], own["n_post"], own["n_slots"] = step.sizes[place], step.sizes[place + 1], step.slots[place]
+            own["in_slots"] = step.slots[place - 1] if place else step.in_slots
             own["first_block"] = n_blocks
             own["tau"], own["reset"], own["slope_floor"] = neuron.tau, neuron.reset, neuron.slope_floor
             n_blocks += blocks(step.sizes[place + 1], OWN)

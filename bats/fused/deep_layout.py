@@ -9,15 +9,17 @@ from bats.ops.arguments import blocks
 
 MAX_SHARED = 200 * 1024  # of a block, bytes; less where the device has less
 SCRATCH_BYTES = 128 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
-STATIC_SHARED = 4 * 1024  # upper bound of what the kernels declare themselves
+STATIC_SHARED = 6 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 THREADS = 512  # of forward and backward
 RUNS = (25, 13, 7, 3, 1)  # events of a lane: odd, so that the lanes of a warp find them in different banks
+MOST_OWN = 16  # neurons of a block, as in cuda/fused/deep_forward.cu
 MOST_COLUMN = 4096  # weights of a column or row that is kept in shared memory
 OWN = 8  # neurons of a block, as in cuda/fused/deep_weights.cu
 WEIGHT_THREADS = 1024
 SORT_ROOM = 48 * 1024  # of lists that every block of the next layer sorts for itself, bytes
 SORT_BATCH = 32  # from here on the device is full, and a layer's spikes are sorted once
+WIDE_TILE = 128  # intervals per warp, as in cuda/fused/deep_forward_wide.cu
 GRAIN = 4096  # spikes sorted in shared memory by a kernel of their own
 UPDATE_CAPACITY = 3072  # spikes of OWN neurons that are worked on together
 ROUND_CAPACITY = 4096  # spikes of a layer that go backwards together
@@ -38,10 +40,13 @@ class Forward:
 
 @dataclass(frozen=True)
 class Backward:
-    """capacity: spikes per round; pitch: of a weight row in shared memory, 0: none."""
+    """width: blocks per sample; capacity: spikes per round; pitch: of a weight row in shared memory, 0: none; keeps_outputs: whether
+    the outputs' weights lie there too."""
 
+    width: int
     capacity: int
     pitch: int
+    keeps_outputs: bool
     groups: int
     shared: int
 
@@ -62,11 +67,11 @@ def forward(batch, n_pre, n_post, pre_slots, itemsize, limit):
     """pre_slots: spikes per neuron of the layer before, None for the input layer. None if nothing fits."""
     alone = pre_slots is None or not sorts_itself(n_pre, pre_slots, batch, itemsize, limit)
     capacity = 0 if alone else n_pre * pre_slots
-    n_own = min(16, n_post)
+    n_own = min(MOST_OWN, n_post)
     while n_own > 4 and 2 * blocks(n_post, n_own) * batch <= N_PROCESSORS:
         n_own = (n_own + 1) // 2
     fixed = 32 * itemsize + capacity * (2 * itemsize + 8) + 4 * THREADS
-    pitch = 32 * blocks(n_pre, 32) + 4
+    pitch = 32 * blocks(n_pre, 32) + 2  # columns begin two banks apart
     choices = [(own, run, pitch) for own in {n_own, min(n_own, 8), min(n_own, 4)} for run in RUNS[:3] if n_pre <= MOST_COLUMN]
     choices += [(own, run, 0) for own in {n_own, min(n_own, 4), 1} for run in RUNS]
     choices.sort(key=lambda choice: (choice[2] == 0, -choice[0], -choice[1]))
@@ -75,6 +80,17 @@ def forward(batch, n_pre, n_post, pre_slots, itemsize, limit):
         if shared + STATIC_SHARED <= limit:
             return Forward(own, run, columns, capacity, _groups(batch, blocks(n_post, own)), shared)
     return None
+
+
+def wide(batch, n_post, itemsize, limit):
+    """(warps of a block, bytes) of deep_forward_wide for a layer of many neurons and samples, None where deep_forward is better."""
+    if batch < SORT_BATCH or n_post < 32:
+        return None
+    warps = blocks(batch * blocks(n_post, 32), N_PROCESSORS)
+    warps = max(4, warps) if warps <= 16 else 4
+    shared = 4 * itemsize * WIDE_TILE
+    warps = min(warps, (limit - STATIC_SHARED) // shared)
+    return (warps, warps * shared) if warps else None
 
 
 def sort_capacity(n, slots, itemsize, limit):
@@ -88,29 +104,35 @@ def backward(batch, n_lower, n_upper, upper_slots, out, itemsize, limit):
     """out: (n_out, slots) if the pass starts at the outputs, else (0, 0). None if it does not fit."""
     warps = THREADS // 32
     n_out, out_slots = out
-    fixed = (4 * n_out * out_slots + n_out) * itemsize + 4 * (2 * n_out + 1) + upper_slots * (2 * itemsize + 4)
+    fixed = (4 * n_out * out_slots + n_out) * itemsize + 4 * (2 * n_out + 1) + upper_slots * (3 * itemsize + 4)
     left = limit - STATIC_SHARED - fixed
-    per_entry = 2 * itemsize + 4
+    per_entry = 3 * itemsize + 4
+    worst = min(n_upper * upper_slots, ROUND_CAPACITY)
+    wanted = min(worst, 1024) * per_entry  # the list goes before the weights
+    width = blocks(n_lower, warps)
+    if batch * width > 2 * N_PROCESSORS:  # what all blocks of a sample do alike counts more than the number of blocks
+        width = max(1, min(width, 2 * N_PROCESSORS // batch))
+    keeps_outputs = 0 < n_out * n_upper <= 2 * MOST_COLUMN and n_out * n_upper * itemsize + wanted <= left
+    left -= n_out * n_upper * itemsize if keeps_outputs else 0
+    pitch = n_upper | 1
+    if width * warps < n_lower or n_upper > MOST_COLUMN or warps * pitch * itemsize + wanted > left:
+        pitch = 0
+    left -= warps * pitch * itemsize
     if left < per_entry:
         return None
-    worst = min(n_upper * upper_slots, ROUND_CAPACITY)
-    pitch = n_upper | 1
-    if n_upper > MOST_COLUMN or warps * pitch * itemsize + min(worst, 1024) * per_entry > left:
-        pitch = 0
-    capacity = min(worst, (left - warps * pitch * itemsize) // per_entry)
-    shared = fixed + warps * pitch * itemsize + capacity * per_entry
-    return Backward(capacity, pitch, _groups(batch, blocks(n_lower, warps)), shared)
+    capacity = min(worst, left // per_entry)
+    return Backward(width, capacity, pitch, keeps_outputs, _groups(batch, width), limit - STATIC_SHARED - left + capacity * per_entry)
 
 
 def weights(batch, sizes, slots, itemsize, limit):
     """(capacity, bytes) of deep_weights for all layers. None if the sums of OWN neurons do not fit."""
     left = limit - STATIC_SHARED - 2 * 4 * WEIGHT_THREADS
-    fixed = max(OWN * (n | 1) * itemsize + 2 * k * itemsize for n, k in zip(sizes[:-1], slots, strict=True))
+    fixed = max((OWN * (n | 1) + 1 + 3 * k) * itemsize for n, k in zip(sizes[:-1], slots, strict=True))
     most = max(OWN * k * batch for k in slots)
-    capacity = min(UPDATE_CAPACITY, most, (left - fixed) // (2 * itemsize))
-    if capacity < 1:
+    capacity = min(UPDATE_CAPACITY, most, (left - fixed) // (3 * itemsize)) // 2 * 2
+    if capacity < 2:
         return None
-    return capacity, fixed + 2 * capacity * itemsize + 2 * 4 * WEIGHT_THREADS
+    return capacity, fixed + 3 * capacity * itemsize + 2 * 4 * WEIGHT_THREADS
 
 
 def fits(sizes, slots, itemsize, limit=MAX_SHARED):

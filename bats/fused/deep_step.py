@@ -37,6 +37,7 @@ class DeepFusedStep:
         self.shared_limit = shared_limit or eligibility.shared_limit()
         self.sizes = tuple(layer.n_neurons for layer in network.layers)
         self.slots = tuple(layer.max_n_spike for layer in layers)
+        self.in_slots = source.n_slots
         self.at_once = at_once or deep_layout.samples_at_once(batch_size, self.sizes, self.slots, self.dtype.itemsize)
         n = self.at_once
         self.trains = [self._spike_room(layer, n, layer is not layers[-1]) for layer in layers]
@@ -133,6 +134,17 @@ class DeepFusedStep:
         shape = deep_layout.forward(n, self.sizes[k], self.sizes[k + 1], pre_slots, self.dtype.itemsize, self.shared_limit)
         kind = EVENTS if k == 0 else SPIKES if self._sorts_itself(k, n) else LIST
         neuron, (status, _) = layer.neuron, layer.tally()
+        wide = deep_layout.wide(n, self.sizes[k + 1], self.dtype.itemsize, self.shared_limit)
+        if wide is not None and kind != SPIKES:
+            warps, shared = wide
+            arguments = (
+                np.int32(kind), self.in_order, cursor, self.table.factors, self.table.rows, self.samples,
+                before.list_q, before.list_places, before.list_counts, np.int32(before.list_q.shape[1]),
+                layer.matrix, np.int32(n), np.int32(self.sizes[k + 1]), np.int32(self.slots[k]),
+                neuron.c, neuron.reset, self.last_factor, train.factors, train.slopes, train.counts, status, np.int32(len(status)),
+            )  # fmt: skip
+            self._run("deep_forward_wide", (blocks(self.sizes[k + 1], 32), blocks(n, warps)), 32 * warps, arguments, shared)
+            return
         arguments = (
             np.int32(kind), self.in_order, cursor, self.table.factors, self.table.rows, self.samples,
             before.factors, before.counts, np.int32(pre_slots or 0),
@@ -169,9 +181,9 @@ class DeepFusedStep:
         arguments = (
             self.structures.top() if top is None else top, np.int32(top is not None), np.int32(training), np.int32(n),
             self.structures.spikes(self.trains[k], upper), neuron.tau, neuron.reset, neuron.slope_floor, upper.matrix,
-            self.structures.spikes(self.trains[k - 1], lower), np.int32(shape.capacity), np.int32(shape.pitch),
+            self.structures.spikes(self.trains[k - 1], lower), np.int32(shape.capacity), np.int32(shape.pitch), np.int32(shape.keeps_outputs),
         )  # fmt: skip
-        grid = (blocks(self.sizes[k], deep_layout.THREADS // 32) if training else 1, shape.groups if training else n)
+        grid = (shape.width if training else 1, shape.groups if training else n)
         self._run("deep_backward", grid, deep_layout.THREADS, arguments, shape.shared)
 
     def _weights(self, first, n, batch, part, metrics):

@@ -69,32 +69,33 @@ __device__ __forceinline__ int bucket_of(real q, real q_min, real per_factor, in
     return min(n_buckets - 1, (int)((q - q_min) * per_factor));
 }
 
-// Copies the spikes of a sample into list.other, neuron by neuron. factors [n_slots, n_neurons]. extremes: room for 2 * warps.
-// Returns the least and the greatest factor to all threads.
+// Copies the spikes of a sample into list.other, neuron by neuron, and returns how many there are. factors [n_slots, n_neurons].
+// extremes: room for 2 * warps. The least and the greatest factor go to all threads.
 template <typename real>
-__device__ __forceinline__ void gather_list(const SpikeList<real>& list, const real* factors, const int* counts, int n_neurons,
-                                            real* extremes, real* q_min, real* q_max) {
-    constexpr int AHEAD = 4;
+__device__ __forceinline__ int gather_list(const SpikeList<real>& list, const real* factors, const int* counts, int n_neurons, int n_slots,
+                                           real* extremes, real* q_min, real* q_max) {
+    constexpr int AHEAD = 5;  // slots that are fetched before it is known whether they hold a spike
     real low = Constants<real>::infinity(), high = 0;
     int before = 0;
     for (int first = 0; first < n_neurons; first += blockDim.x) {
         const int i = first + threadIdx.x, count = i < n_neurons ? counts[i] : 0;
+        real q[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) q[u] = i < n_neurons && u < n_slots ? factors[(size_t)u * n_neurons + i] : real(0);
         int total;
         const int start = before + block_exclusive_sum(count, &total);
         before += total;
-        for (int base = 0; base < count; base += AHEAD) {
-            real q[AHEAD];
+        const auto put = [&](int slot, real own) {
+            list.other_q[start + slot] = own;
+            list.other_place[start + slot] = (unsigned)slot << 16 | (unsigned)i;
+            low = min(low, own);
+            high = max(high, own);
+        };
 #pragma unroll
-            for (int u = 0; u < AHEAD; ++u) q[u] = factors[(size_t)min(base + u, count - 1) * n_neurons + i];
-#pragma unroll
-            for (int u = 0; u < AHEAD; ++u) {
-                if (base + u >= count) break;
-                list.other_q[start + base + u] = q[u];
-                list.other_place[start + base + u] = (unsigned)(base + u) << 16 | (unsigned)i;
-                low = min(low, q[u]);
-                high = max(high, q[u]);
-            }
+        for (int u = 0; u < AHEAD; ++u) {
+            if (u < count) put(u, q[u]);
         }
+        for (int slot = AHEAD; slot < count; ++slot) put(slot, factors[(size_t)slot * n_neurons + i]);
     }
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
@@ -116,6 +117,7 @@ __device__ __forceinline__ void gather_list(const SpikeList<real>& list, const r
     }
     *q_min = low;
     *q_max = high;
+    return before;
 }
 
 // Sorts list.other into list. buckets: blockDim.x integers of shared memory. (q_max of a NaN never gets here: NaN is no spike.)

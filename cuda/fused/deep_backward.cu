@@ -37,31 +37,42 @@ struct Top {
 };
 
 template <typename real>
-struct OutputRoom {
-    real *q, *slope, *gain, *list_q, *error;  // [n_out, n_slots] three times, the gains' list [n_out * n_slots], [n_out]
-    int *counts, *starts;                     // [n_out], [n_out + 1]
+struct __align__(2 * sizeof(real)) Kept {  // of a spike
+    real q, gain;
 };
 
 template <typename real>
-__device__ __forceinline__ void outputs_back(const Top<real>& top, int s, bool first_block, bool training, const OutputRoom<real>& room) {
-    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_out = top.spikes.n, n_slots = top.spikes.n_slots;
-    const int label = top.samples[s].label;
-    const size_t base = (size_t)s * n_slots * n_out;
-    for (int o = t; o < n_out; o += blockDim.x) {
-        room.counts[o] = top.spikes.counts[(size_t)s * n_out + o];
-        if (first_block) top.out_counts[(size_t)s * n_out + o] = room.counts[o];
-    }
-    __syncthreads();
-    for (int k = t; k < n_out * n_slots; k += blockDim.x) {
+struct OutputRoom {
+    Kept<real>* list;      // [n_out * n_slots], output by output
+    real *q, *slope;       // [n_out, n_slots]
+    real* error;           // [n_out]
+    int *counts, *starts;  // [n_out], [n_out + 1]
+};
+
+// All slots are fetched, whether they hold a spike or not: their number is on its way too.
+template <typename real>
+__device__ __forceinline__ void load_outputs(const Top<real>& top, int s, bool first_block, const OutputRoom<real>& room) {
+    const int n_out = top.spikes.n, n_slots = top.spikes.n_slots;
+    for (int k = threadIdx.x; k < n_out * n_slots; k += blockDim.x) {
         const int slot = k / n_out, o = k % n_out;
-        if (slot >= room.counts[o]) continue;
-        room.q[o * n_slots + slot] = top.spikes.factors[base + k];
-        room.slope[o * n_slots + slot] = top.spikes.slopes[base + k];
+        const size_t spike = (size_t)s * n_slots * n_out + k;
+        room.q[o * n_slots + slot] = top.spikes.factors[spike];
+        room.slope[o * n_slots + slot] = top.spikes.slopes[spike];
     }
-    __syncthreads();
-    if (warp == 0) {
+    for (int o = threadIdx.x; o < n_out; o += blockDim.x) {
+        const int count = top.spikes.counts[(size_t)s * n_out + o];
+        room.counts[o] = count;
+        if (first_block) top.out_counts[(size_t)s * n_out + o] = count;
+    }
+}
+
+// Loss, read-out, and where the spikes of every output begin in the list. Two warps, at the same time.
+template <typename real>
+__device__ __forceinline__ void loss_of_outputs(const Top<real>& top, int s, bool first_block, const OutputRoom<real>& room) {
+    const int t = threadIdx.x, n_out = top.spikes.n, n_slots = top.spikes.n_slots, label = top.samples[s].label;
+    if (t < 32) {
         const real value = loss_and_errors(top.rule, room.q, room.counts, n_out, n_slots, label, top.tau, room.error);
-        if (lane == 0 && first_block) {
+        if (t == 0 && first_block) {
             top.loss[s] = value;
             top.labels[s] = label;
         }
@@ -74,84 +85,133 @@ __device__ __forceinline__ void outputs_back(const Top<real>& top, int s, bool f
         room.starts[n_out] = sum;
         if (first_block) top.predictions[s] = read_out(top.rule.kind, room.q, room.counts, n_out, n_slots);
     }
-    __syncthreads();
-    if (!training) return;
-    int n_bounded = 0;  // counted by the kernel of the weights
-    const bool first_only = top.rule.kind == FIRST_SPIKE;
-    for (int o = t; o < n_out; o += blockDim.x) {
-        const int start = room.starts[o];
-        const auto error_of = [&](int k) { return first_only && k > 0 ? real(0) : room.error[o]; };
-        walk_back(
-            room.counts[o], top.tau, top.reset, top.slope_floor, n_bounded,
-            [&](int k, real& q, real& slope, real& error) {
-                q = room.q[o * n_slots + k];
-                slope = room.slope[o * n_slots + k];
-                error = error_of(k);
-            },
-            [&](int k, real q, real gain) {
-                room.list_q[start + k] = q;
-                room.gain[start + k] = gain;
-                if (first_block) top.spikes.errors[base + (size_t)k * n_out + o] = error_of(k);
-            });
+}
+
+// Back through the outputs' resets: a warp per output, a lane per spike, latest first. What later spikes add to delta, S q, changes from
+// spike to spike by an affine map, S <- S (1 + reset / z) + error reset / (z q): 32 of them are composed by a scan.
+template <typename real>
+__device__ __forceinline__ void gains_of_outputs(const Top<real>& top, int s, bool first_block, const OutputRoom<real>& room) {
+    const int lane = threadIdx.x & 31, n_out = top.spikes.n, n_slots = top.spikes.n_slots;
+    for (int o = threadIdx.x >> 5; o < n_out; o += blockDim.x >> 5) {
+        const int count = room.counts[o];
+        real later = 0;
+        for (int done = 0; done < count; done += 32) {
+            const int k = count - 1 - done - lane;
+            const bool mine = k >= 0;
+            const real q = mine ? room.q[o * n_slots + k] : real(1), slope = mine ? max(room.slope[o * n_slots + k], top.slope_floor) : real(1);
+            const real error = !mine || (top.rule.kind == FIRST_SPIKE && k > 0) ? real(0) : room.error[o];
+            const real inverse = 1 / slope, y = 1 / q;
+            real factor = mine ? 1 + inverse * top.reset : real(1), added = error * inverse * top.reset * y;
+#pragma unroll
+            for (int distance = 1; distance < 32; distance *= 2) {
+                const real before_factor = __shfl_up_sync(FULL_WARP, factor, distance), before_added = __shfl_up_sync(FULL_WARP, added, distance);
+                if (lane >= distance) {
+                    added = fma(factor, before_added, added);
+                    factor *= before_factor;
+                }
+            }
+            const real after = fma(factor, later, added), before = __shfl_up_sync(FULL_WARP, after, 1);
+            const real gain = fma(lane ? before : later, q, error) * inverse * top.tau;
+            later = __shfl_sync(FULL_WARP, after, 31);
+            if (mine) {
+                room.list[room.starts[o] + k] = {q, gain * y * y};
+                if (first_block) top.spikes.errors[((size_t)s * n_slots + k) * n_out + o] = error;
+            }
+        }
     }
-    __syncthreads();
 }
 
 // dL/dt of a spike at factor e of the upper layer, from the outputs' gains.
 template <typename real>
 __device__ __forceinline__ real error_from_outputs(const OutputRoom<real>& room, const real* row, int n_out, real e, real tau) {
     real sum = 0;
-#pragma unroll 2
     for (int o = 0; o < n_out; ++o) {
-        const real w = row[o];
         real part = 0;
+#pragma unroll 4
         for (int k = room.starts[o]; k < room.starts[o + 1]; ++k) {
-            const real q = room.list_q[k];
-            if (e < q) part = fma(room.gain[k], 2 * e - q, part);
+            const Kept<real> spike = room.list[k];
+            if (e < spike.q) part = fma(spike.gain, 2 * e - spike.q, part);
         }
-        sum = fma(w, part, sum);
+        sum = fma(row[o], part, sum);
     }
     return sum * e / tau;
 }
 
+// dL/dt of the spikes of one lower neuron; a warp, lanes over the upper layer's list. `again`: adds to what earlier lists gave.
+template <typename real>
+__device__ __forceinline__ void errors_below(const Kept<real>* list, const unsigned* places, int n_list, const real* row, real tau,
+                                             const real* factors, real* errors, int count, int stride, bool again) {
+    constexpr int GROUP = 5;  // spikes at a time
+    const int lane = threadIdx.x & 31;
+    for (int first = 0; first < count; first += GROUP) {
+        real e[GROUP], sum[GROUP];
+#pragma unroll
+        for (int u = 0; u < GROUP; ++u) {
+            e[u] = factors[(size_t)min(first + u, count - 1) * stride];
+            sum[u] = 0;
+        }
+#pragma unroll 2
+        for (int j = lane; j < n_list; j += 32) {
+            const Kept<real> spike = list[j];
+            const real part = row[places[j] & 0xffffu] * spike.gain;
+#pragma unroll
+            for (int u = 0; u < GROUP; ++u) {
+                if (e[u] < spike.q) sum[u] = fma(part, 2 * e[u] - spike.q, sum[u]);
+            }
+        }
+        real own_sum = 0, own_e = 0;
+#pragma unroll
+        for (int u = 0; u < GROUP; ++u) {
+            sum[u] = warp_sum(sum[u]);
+            if (lane == u) own_sum = sum[u], own_e = e[u];
+        }
+        if (lane < GROUP && first + lane < count) {
+            real* error = errors + (size_t)(first + lane) * stride;
+            *error = (again ? *error : real(0)) + own_sum * own_e / tau;
+        }
+    }
+}
+
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks (ceil(n_lower / warps), up to batch), for evaluation (1, up to batch); up to 512 threads, a multiple of 64; a block goes
-// through samples blockIdx.y, + gridDim.y, ... Shared memory as bats/fused/deep_layout.py counts it.
+// blocks (up to ceil(n_lower / warps), up to batch), for evaluation (1, up to batch); up to 512 threads, a multiple of 64; a block goes
+// through lower neurons blockIdx.x * warps + warp, + gridDim.x * warps, ... of samples blockIdx.y, + gridDim.y, ... Shared memory as
+// bats/fused/deep_layout.py counts it.
 template <typename real>
 __global__ void __launch_bounds__(512) deep_backward(
         const __grid_constant__ Top<real> top, int is_top, int training, int batch,
         const __grid_constant__ Spikes<real> upper, real tau, real reset, real slope_floor,
         const real* __restrict__ weights,  // [n_lower, n_upper]
-        const __grid_constant__ Spikes<real> lower, int list_capacity, int pitch) {  // of a row in shared memory, 0: in global memory
+        const __grid_constant__ Spikes<real> lower, int list_capacity,
+        int pitch,           // of a row of the weights in shared memory, a row per warp; 0: they stay in global memory
+        int keeps_outputs) {  // whether the outputs' weights lie in shared memory
     extern __shared__ double shared_memory[];
-    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
-    const int i = blockIdx.x * n_warps + warp, room_size = list_capacity + upper.n_slots;
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, room_size = list_capacity + upper.n_slots;
     const bool first_block = blockIdx.x == 0;
-    real *rows = reinterpret_cast<real*>(shared_memory), *list_q = rows + n_warps * pitch, *list_gain = list_q + room_size;
-    const int n_out = top.spikes.n, out_capacity = is_top ? n_out * top.spikes.n_slots : 0;
+    const int n_out = is_top ? top.spikes.n : 0, out_capacity = is_top ? n_out * top.spikes.n_slots : 0;
+    Kept<real>* list = reinterpret_cast<Kept<real>*>(shared_memory);
     OutputRoom<real> room;
-    room.q = list_gain + room_size, room.slope = room.q + out_capacity, room.gain = room.slope + out_capacity;
-    room.list_q = room.gain + out_capacity, room.error = room.list_q + out_capacity;
-    unsigned* list_place = reinterpret_cast<unsigned*>(room.error + (is_top ? n_out : 0));
+    room.list = list + room_size;
+    real* list_slope = reinterpret_cast<real*>(room.list + out_capacity);
+    room.q = list_slope + room_size, room.slope = room.q + out_capacity, room.error = room.slope + out_capacity;
+    real *rows = room.error + n_out, *out_rows = rows + n_warps * pitch;
+    unsigned* list_place = reinterpret_cast<unsigned*>(out_rows + (keeps_outputs ? upper.n * n_out : 0));
     room.counts = reinterpret_cast<int*>(list_place + room_size), room.starts = room.counts + n_out;
     constexpr unsigned NOTHING = 0xffffffffu;
 
-    if (training && pitch && i < lower.n) {
-        for (int k = lane; k < upper.n; k += 32) copy_ahead(&rows[warp * pitch + k], &weights[(size_t)i * upper.n + k]);
+    for (int k = t; training && keeps_outputs && k < upper.n * n_out; k += blockDim.x) copy_ahead(&out_rows[k], &top.weights[k]);
+    const int own = blockIdx.x * n_warps + warp;
+    for (int k = lane; training && pitch && own < lower.n && k < upper.n; k += 32) {
+        copy_ahead(&rows[warp * pitch + k], &weights[(size_t)own * upper.n + k]);
     }
     if (is_top && first_block && blockIdx.y == 0 && t == 0) {
         *top.cursor += batch;
         if (top.count_step) count_step(top.schedule, top.beta1, top.beta2);
     }
-    const real* row = pitch ? rows + warp * pitch : weights + (size_t)min(i, lower.n - 1) * upper.n;
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
-        if (is_top) outputs_back(top, s, first_block, training, room);
-        if (!training) continue;
-        const size_t base = (size_t)s * upper.n_slots * upper.n;
-        const size_t lower_base = (size_t)s * lower.n_slots * lower.n + i;
-        const int n_own = i < lower.n ? lower.counts[(size_t)s * lower.n + i] : 0;
-        bool again = false;
-        for (int first = 0; first < upper.n; first += blockDim.x) {
+        if (is_top) load_outputs(top, s, first_block, room);
+        bool outputs_wait = is_top, again = false;
+        const size_t base = (size_t)s * upper.n_slots * upper.n, lower_base = (size_t)s * lower.n_slots * lower.n;
+        for (int first = 0; training && first < upper.n; first += blockDim.x) {
             const int neuron = first + t, count = neuron < upper.n ? upper.counts[(size_t)s * upper.n + neuron] : 0;
             int total;
             const int start = block_exclusive_sum(count, &total);
@@ -159,75 +219,73 @@ __global__ void __launch_bounds__(512) deep_backward(
                 const int to = start - from, n_list = min(total - from, room_size);
                 const bool mine = count > 0 && to >= 0 && to < list_capacity;
                 // What the last neuron of the round before reached into this one is left out, and so is what lies past the last one.
-                for (int k = t; k < n_list && total > list_capacity; k += blockDim.x) list_place[k] = NOTHING;
-                __syncthreads();
+                if (total > list_capacity) {
+                    for (int k = t; k < n_list; k += blockDim.x) list_place[k] = NOTHING;
+                    __syncthreads();
+                }
                 for (int k = 0; k < count && mine; ++k) list_place[to + k] = (unsigned)k << 16 | (unsigned)neuron;
                 __syncthreads();
                 for (int j = t; j < n_list; j += blockDim.x) {
                     const unsigned place = list_place[j];
-                    const int own = place & 0xffffu;
-                    list_q[j] = list_gain[j] = 0;
+                    if (place == NOTHING) continue;
+                    const size_t spike = base + (size_t)(place >> 16) * upper.n + (place & 0xffffu);
+                    list[j] = {upper.factors[spike], is_top ? real(0) : upper.errors[spike]};
+                    list_slope[j] = upper.slopes[spike];
+                }
+                if (outputs_wait) {  // the outputs have come meanwhile
+                    loss_of_outputs(top, s, first_block, room);
+                    __syncthreads();
+                    gains_of_outputs(top, s, first_block, room);
+                    outputs_wait = false;
+                }
+                wait_for_copies();
+                __syncthreads();
+                for (int j = t; j < n_list; j += blockDim.x) {
+                    const unsigned place = list_place[j];
                     if (place == NOTHING) {
+                        list[j] = {0, 0};
                         list_place[j] = 0;
-                        continue;
+                    } else if (is_top) {
+                        const int of = place & 0xffffu;
+                        const real* row = (keeps_outputs ? out_rows : top.weights) + (size_t)of * n_out;
+                        const real error = error_from_outputs(room, row, n_out, list[j].q, tau);
+                        list[j].gain = error;
+                        if (first_block) upper.errors[base + (size_t)(place >> 16) * upper.n + of] = error;
                     }
-                    const size_t spike = base + (size_t)(place >> 16) * upper.n + own;
-                    const real e = upper.factors[spike];
-                    real error;
-                    if (is_top) {
-                        error = error_from_outputs(room, top.weights + (size_t)own * n_out, n_out, e, tau);
-                        if (first_block) upper.errors[spike] = error;
-                    } else {
-                        error = upper.errors[spike];
-                    }
-                    list_q[j] = e;
-                    list_gain[j] = error;
                 }
                 __syncthreads();
                 if (mine) {
                     int n_bounded = 0;  // counted by the kernel of the weights
-                    const real* slopes = upper.slopes + base + neuron;
                     walk_back(
                         count, tau, reset, slope_floor, n_bounded,
                         [&](int k, real& q, real& slope, real& error) {
-                            q = list_q[to + k];
-                            slope = slopes[(size_t)k * upper.n];
-                            error = list_gain[to + k];
+                            q = list[to + k].q;
+                            error = list[to + k].gain;
+                            slope = list_slope[to + k];
                         },
-                        [&](int k, real, real gain) { list_gain[to + k] = gain; });
+                        [&](int k, real, real gain) { list[to + k].gain = gain; });
                 }
-                wait_for_copies();
                 __syncthreads();
-                for (int k0 = 0; k0 < n_own; k0 += 4) {
-                    real e[4], sum[4] = {0, 0, 0, 0};
-#pragma unroll
-                    for (int u = 0; u < 4; ++u) e[u] = lower.factors[lower_base + (size_t)min(k0 + u, n_own - 1) * lower.n];
-#pragma unroll 4
-                    for (int j = lane; j < n_list; j += 32) {
-                        const real q = list_q[j], part = row[list_place[j] & 0xffffu] * list_gain[j];
-#pragma unroll
-                        for (int u = 0; u < 4; ++u) {
-                            if (e[u] < q) sum[u] = fma(part, 2 * e[u] - q, sum[u]);
-                        }
-                    }
-#pragma unroll
-                    for (int u = 0; u < 4; ++u) sum[u] = warp_sum(sum[u]);
-                    real own_sum = sum[0], own_e = e[0];
-#pragma unroll
-                    for (int u = 1; u < 4; ++u) {
-                        if (lane == u) own_sum = sum[u], own_e = e[u];
-                    }
-                    if (lane < 4 && k0 + lane < n_own) {
-                        real* error = lower.errors + lower_base + (size_t)(k0 + lane) * lower.n;
-                        *error = (again ? *error : real(0)) + own_sum * own_e / tau;
-                    }
+                for (int i = own; i < lower.n; i += gridDim.x * n_warps) {
+                    const real* row = pitch ? rows + warp * pitch : weights + (size_t)i * upper.n;
+                    errors_below(list, list_place, n_list, row, tau, lower.factors + lower_base + i, lower.errors + lower_base + i,
+                                 lower.counts[(size_t)s * lower.n + i], lower.n, again);
                 }
                 again = true;
                 __syncthreads();
             }
         }
-        if (!again) {  // nothing above fires: no errors
-            for (int k = lane; k < n_own; k += 32) lower.errors[lower_base + (size_t)k * lower.n] = 0;
+        if (outputs_wait) {  // evaluation, or a silent layer
+            __syncthreads();
+            loss_of_outputs(top, s, first_block, room);
+            __syncthreads();
+            if (training) gains_of_outputs(top, s, first_block, room);
+        }
+        if (training && !again) {  // nothing above fires: no errors
+            for (int i = own; i < lower.n; i += gridDim.x * n_warps) {
+                const int count = lower.counts[(size_t)s * lower.n + i];
+                for (int k = lane; k < count; k += 32) lower.errors[lower_base + (size_t)k * lower.n + i] = 0;
+            }
         }
         __syncthreads();
     }

@@ -9,9 +9,10 @@
 // The layer's columns of the weights are on their way to shared memory while a block waits for its events, which come from the
 // images, from a sorted list, or are the spikes of the layer before, which every block then sorts for itself.
 #include "fused/deep.cuh"
+#include "fused/deep_events.cuh"
 #include "lif/crossing.cuh"
 
-constexpr int EVENTS = 0, SPIKES = 1, LIST = 2;  // what comes in: events of the images, spikes to be sorted, spikes sorted before
+constexpr int MOST_OWN = 16;  // neurons of a block
 
 // The events of a tile; arrays of shared memory.
 template <typename real>
@@ -34,8 +35,7 @@ __device__ __forceinline__ void fill_tile(const Tile<real>& tile, const real* q,
             const real next = first + j + 1 < n_events ? q[first + j + 1] : last_factor;
             if (e < next) {
                 y_low = 1 / next;
-                const real width = next - e, rounding = next * real(1e-6);  // the bound must not be sharper than the exact test
-                limit = c * (next - width * width * y_low - rounding);
+                limit = limit_of_interval(e, next, y_low, c);
             }
         }
         tile.e[j] = e;
@@ -156,9 +156,9 @@ __global__ void __launch_bounds__(512) deep_forward(
     list.place = tile.row + room, list.other_place = list.place + list_capacity;
     int* buckets = reinterpret_cast<int*>(list.other_place + list_capacity);
 
-    for (int k = t; pitch && k < n_pre * n_own; k += blockDim.x) {
-        const int row = k / n_own, own = k % n_own;
-        if (blockIdx.x * n_own + own < n_post) copy_ahead(&columns[own * pitch + row], &weights[(size_t)row * n_post + blockIdx.x * n_own + own]);
+    const int column = blockIdx.x * n_own + t % MOST_OWN;
+    for (int row = t / MOST_OWN; pitch && t % MOST_OWN < n_own && column < n_post && row < n_pre; row += blockDim.x / MOST_OWN) {
+        copy_ahead(&columns[t % MOST_OWN * pitch + row], &weights[(size_t)row * n_post + column]);
     }
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
         const size_t worst = (size_t)n_pre_slots * n_pre;
@@ -169,23 +169,12 @@ __global__ void __launch_bounds__(512) deep_forward(
             Sample sample = samples[*cursor + s];
             q = event_factors + sample.first;
             rows = event_rows + sample.first;
-            // Events from t_max on change nothing that is asked for.
-            int low = 0;
-            for (int high = sample.n_events; low < high && !(q[sample.n_events - 1] < last_factor);) {
-                const int middle = (low + high) >> 1;
-                if (q[middle] < last_factor) low = middle + 1;
-                else high = middle;
-                if (low == high) sample.n_events = low;
-            }
+            sample.n_events = events_before(q, sample.n_events, last_factor);
             n_events = sample.n_events;
             if (blockIdx.x == 0 && t == 0) batch_samples[s] = sample;
         } else if (kind == SPIKES) {
-            const int* own_counts = pre_counts + (size_t)s * n_pre;
-            int mine = 0;
-            for (int j = t; j < n_pre; j += blockDim.x) mine += own_counts[j];
-            block_exclusive_sum(mine, &n_events);
             real q_min, q_max;
-            gather_list(list, pre_factors + s * worst, own_counts, n_pre, extremes, &q_min, &q_max);
+            n_events = gather_list(list, pre_factors + s * worst, pre_counts + (size_t)s * n_pre, n_pre, n_pre_slots, extremes, &q_min, &q_max);
             sort_list(list, n_events, buckets, q_min, q_max);
             q = list.other_q;
             rows = list.other_place;

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(1024) deep_sort(
     const bool global = n > capacity;
     if (global) list = {other_q + s * worst, list_q + s * worst, other_places + s * worst, list_places + s * worst};
     real q_min, q_max;
-    gather_list(list, factors + s * worst, counts, n_neurons, extremes, &q_min, &q_max);
+    gather_list(list, factors + s * worst, counts, n_neurons, n_slots, extremes, &q_min, &q_max);
     sort_list(list, n, buckets, q_min, q_max);
     if (threadIdx.x == 0) list_counts[s] = n;
     for (int j = threadIdx.x; j < n && !global; j += blockDim.x) {

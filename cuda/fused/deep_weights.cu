@@ -46,7 +46,7 @@ struct Layer {
     real *weights, *m, *v, *gradient;       // [n_pre, n_post]
     unsigned long long* bounded;            // [n_rows, 4]
     long long list_pitch;
-    int n_pre, n_post, n_slots, first_block;
+    int n_pre, n_post, n_slots, in_slots, first_block;  // in_slots: events of one incoming neuron, at most
     real tau, reset, slope_floor;
 };
 
@@ -89,6 +89,11 @@ __device__ __forceinline__ real from_units(real bound) {
 }
 
 template <typename real>
+struct __align__(2 * sizeof(real)) Kept {  // of a spike
+    real q, gain;
+};
+
+template <typename real>
 struct Fetched {
     real weight, m, v;
 };
@@ -124,99 +129,124 @@ __global__ void __launch_bounds__(1024) deep_weights(
         const real* __restrict__ loss, const int* __restrict__ predictions, const int* __restrict__ out_counts,
         const int* __restrict__ labels, int n_out, double* totals) {  // totals null: another launch adds the metrics
     using fixed = typename Fixed<real>::type;
-    constexpr int AHEAD = Fixed<real>::AHEAD;
+    constexpr int AHEAD = Fixed<real>::AHEAD, MOST_SAMPLES = 1024 / OWN;  // of a tile of pairs
     extern __shared__ double shared_memory[];
-    __shared__ real bound[OWN], room[32 * OWN];
-    __shared__ int most_events;
+    __shared__ real bound[OWN], units[OWN], room[32 * OWN];
+    __shared__ int most_events, n_events[MOST_SAMPLES];
+    __shared__ long long first_event[MOST_SAMPLES];
+    __shared__ unsigned active[MOST_SAMPLES];  // a bit per neuron
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, n_pairs = batch * OWN;
     int which = layers.n - 1;
     while (blockIdx.x < layers.layer[which].first_block) --which;
     const Layer<real>& layer = layers.layer[which];
-    const int n_pre = layer.n_pre, n_post = layer.n_post, pitch = n_pre | 1;
-    const int first_neuron = (blockIdx.x - layer.first_block) * OWN, i = first_neuron + t % OWN;  // thread t looks after neuron t % OWN
-    fixed* sums = reinterpret_cast<fixed*>(shared_memory);          // [OWN, pitch]
-    real* list_q = reinterpret_cast<real*>(sums + OWN * pitch);     // [list_capacity + n_slots] spikes of the pairs at work
-    real* list_gain = list_q + list_capacity + layer.n_slots;
-    int* pair_start = reinterpret_cast<int*>(list_gain + list_capacity + layer.n_slots);  // [blockDim]: a tile of pairs
+    const int n_pre = layer.n_pre, n_post = layer.n_post, n_slots = layer.n_slots, pitch = n_pre | 1;
+    const int i = (blockIdx.x - layer.first_block) * OWN + t % OWN;  // thread t looks after neuron t % OWN
+    const bool valid = i < n_post;
+    fixed* sums = reinterpret_cast<fixed*>(shared_memory);                      // [OWN, pitch], up to an even number
+    Kept<real>* list = reinterpret_cast<Kept<real>*>(sums + (OWN * pitch + 1) / 2 * 2);  // [list_capacity + n_slots]: the pairs at work
+    real* list_slope = reinterpret_cast<real*>(list + list_capacity + n_slots);
+    int* pair_start = reinterpret_cast<int*>(list_slope + list_capacity + n_slots);  // [blockDim]: a tile of pairs
     int* pair_count = pair_start + blockDim.x;
+    const auto count_of = [&](int pair) { return pair < n_pairs && valid ? layer.counts[(size_t)(pair / OWN) * n_post + i] : 0; };
 
+    // What does not wait for anything: counts, weights and moments, and, if they have room, all slots of all spikes.
+    int count = count_of(t);
+    const bool dense = n_pairs <= (int)blockDim.x && n_pairs * n_slots <= list_capacity;
+    for (int x = t; dense && x < n_pairs * n_slots; x += blockDim.x) {
+        const int slot = x / OWN % n_slots, s = x / OWN / n_slots, place = (s * OWN + t % OWN) * n_slots + slot;
+        if (!valid || slot >= layer.counts[(size_t)s * n_post + i]) continue;
+        const size_t spike = ((size_t)s * n_slots + slot) * n_post + i;
+        list[place] = {layer.factors[spike], layer.errors[spike]};
+        list_slope[place] = layer.slopes[spike];
+    }
     Fetched<real> ahead[AHEAD];
     const int row_step = blockDim.x / OWN, first_row = t / OWN;
 #pragma unroll
     for (int u = 0; u < AHEAD; ++u) {
         const int j = first_row + u * row_step;
         ahead[u] = {0, 0, 0};
-        if (i < n_post && j < n_pre) ahead[u] = fetch(layer, (size_t)j * n_post + i, rule);
+        if (valid && j < n_pre) ahead[u] = fetch(layer, (size_t)j * n_post + i, rule);
     }
-    if (totals && blockIdx.x == 0 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
     for (int p = t; p < OWN * pitch; p += blockDim.x) sums[p] = 0;
+    if (totals && blockIdx.x == 0 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
 
-    int n_bounded = 0;
-    const auto walk = [&](int pair, int count, real* q_to, real* gain_to) {
-        const size_t base = (size_t)(pair / OWN) * layer.n_slots * n_post + i;
+    // Back through the resets; without room for all spikes this only finds the bounds, and is done again round by round.
+    int n_bounded = 0, total = 0, start = t * n_slots;
+    const auto walk = [&](int pair, int n, Kept<real>* to) {
+        const size_t base = (size_t)(pair / OWN) * n_slots * n_post + i;
         return walk_back(
-            count, layer.tau, layer.reset, layer.slope_floor, n_bounded,
+            n, layer.tau, layer.reset, layer.slope_floor, n_bounded,
             [&](int k, real& q, real& slope, real& error) {
-                const size_t spike = base + (size_t)k * n_post;
-                q = layer.factors[spike];
-                slope = layer.slopes[spike];
-                error = layer.errors[spike];
+                if (dense) {
+                    q = to[k].q;
+                    error = to[k].gain;
+                    slope = list_slope[to - list + k];
+                } else {
+                    const size_t spike = base + (size_t)k * n_post;
+                    q = layer.factors[spike];
+                    slope = layer.slopes[spike];
+                    error = layer.errors[spike];
+                }
             },
             [&](int k, real q, real gain) {
-                if (!q_to) return;
-                q_to[k] = q;
-                gain_to[k] = gain;
+                if (to) to[k] = {q, gain};
             });
     };
-    const auto count_of = [&](int pair) { return pair < n_pairs && i < n_post ? layer.counts[(size_t)(pair / OWN) * n_post + i] : 0; };
-
-    // Bounds; if all spikes fit the list they are put there at once, else round by round below.
-    int count = count_of(t), total;
-    int start = block_exclusive_sum(count, &total);
-    const bool at_once = n_pairs <= (int)blockDim.x && total <= list_capacity;
+    __syncthreads();
     real own = 0;
     for (int pair = t; pair < n_pairs; pair += blockDim.x) {
         const int n = pair == t ? count : count_of(pair);
-        if (n > 0) own += walk(pair, n, at_once ? list_q + start : nullptr, list_gain + start);
+        if (n > 0) own += walk(pair, n, dense ? list + start : nullptr);
     }
     if (n_bounded) atomicAdd(&layer.bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
-    sum_per_neuron(own, room, bound);
-
     n_bounded = 0;
+    sum_per_neuron(own, room, bound);
+    // A weight gets something from every spike of its incoming neuron.
+    if (t < OWN) bound[t] *= layer.in_slots, units[t] = to_units(bound[t]);
+
     for (int first = 0; first < n_pairs; first += blockDim.x) {
         const int first_sample = first / OWN, n_samples = min(batch - first_sample, (int)blockDim.x / OWN);
-        if (first > 0) {
-            count = count_of(first + t);
-            start = block_exclusive_sum(count, &total);
-        }
+        if (first > 0) count = count_of(first + t);
+        if (!dense) start = block_exclusive_sum(count, &total);
+        else total = list_capacity;
+        const unsigned fires = __ballot_sync(FULL_WARP, count > 0) >> (lane / OWN * OWN) & ((1u << OWN) - 1);
         pair_start[t] = start;
         pair_count[t] = count;
+        if (t % OWN == 0) active[t / OWN] = fires;
         if (t == 0) most_events = 0;
         __syncthreads();
-        const auto events_of = [&](int s) { return layer.in_counts ? layer.in_counts[s] : samples[s].n_events; };
-        if (t < n_samples) atomicMax(&most_events, events_of(first_sample + t));
+        if (t < n_samples) {
+            const int s = first_sample + t;
+            n_events[t] = layer.in_counts ? layer.in_counts[s] : samples[s].n_events;
+            first_event[t] = layer.in_counts ? s * layer.list_pitch : samples[s].first;
+            atomicMax(&most_events, n_events[t]);
+        }
         for (int from = 0; from < total; from += list_capacity) {  // a round takes the pairs whose list starts in [from, from + capacity)
-            if (!at_once && count > 0 && start >= from && start < from + list_capacity) {
-                walk(first + t, count, list_q + start - from, list_gain + start - from);
-            }
+            if (!dense && count > 0 && start >= from && start < from + list_capacity) walk(first + t, count, list + start - from);
             __syncthreads();
             const int n_units = n_samples * ((most_events + 31) >> 5);  // 32 events of a sample each
             for (int unit = warp; unit < n_units; unit += n_warps) {
-                const int local = unit % n_samples, s = first_sample + local, e = unit / n_samples * 32 + lane, n_events = events_of(s);
-                if (e - lane >= n_events) continue;
-                const size_t base = layer.in_counts ? (size_t)s * layer.list_pitch : (size_t)samples[s].first;
-                const real factor = e < n_events ? layer.in_factors[base + e] : Constants<real>::infinity();
-                const unsigned row = e < n_events ? layer.in_rows[base + e] & (layer.in_counts ? 0xffffu : 0xffffffffu) : 0u;
+                const int local = unit % n_samples, e = unit / n_samples * 32 + lane;
+                if (e - lane >= n_events[local]) continue;
+                real factor = Constants<real>::infinity();
+                unsigned row = 0;
+                if (e < n_events[local]) {
+                    factor = layer.in_factors[first_event[local] + e];
+                    row = layer.in_rows[first_event[local] + e] & (layer.in_counts ? 0xffffu : 0xffffffffu);
+                }
                 const real earliest = __shfl_sync(FULL_WARP, factor, 0);
-#pragma unroll 2
-                for (int neuron = 0; neuron < OWN; ++neuron) {
-                    const int n = pair_count[local * OWN + neuron], place = pair_start[local * OWN + neuron] - from;
-                    if (n == 0 || place < 0 || place >= list_capacity) continue;
-                    const real *q = list_q + place, *gain = list_gain + place;
-                    if (!(earliest < q[n - 1])) continue;  // all 32 come after the last spike
+                for (unsigned left = active[local]; left; left &= left - 1) {
+                    const int neuron = __ffs(left) - 1, n = pair_count[local * OWN + neuron], place = pair_start[local * OWN + neuron] - from;
+                    if (place < 0 || place >= list_capacity) continue;
+                    const Kept<real>* spikes = list + place;
+                    if (!(earliest < spikes[n - 1].q)) continue;  // all 32 come after the last spike
                     real sum = 0;
-                    for (int k = 0; k < n; ++k) sum = fma(gain[k], min(factor - q[k], real(0)), sum);
-                    if (sum != 0) Fixed<real>::add(&sums[neuron * pitch + row], sum * factor * to_units(bound[neuron]));
+#pragma unroll 2
+                    for (int k = 0; k < n; ++k) {
+                        const Kept<real> spike = spikes[k];
+                        sum = fma(spike.gain, min(factor - spike.q, real(0)), sum);
+                    }
+                    if (sum != 0) Fixed<real>::add(&sums[neuron * pitch + row], sum * factor * units[neuron]);
                 }
             }
             __syncthreads();
@@ -225,7 +255,7 @@ __global__ void __launch_bounds__(1024) deep_weights(
     }
 
     // The optimizer.
-    if (i >= n_post) return;
+    if (!valid) return;
     const Moments<real> moments = {real(rule.beta1), real(rule.beta2), real(rule.epsilon), rule.nesterov};
     const real rate = rule.schedule[0], correct1 = rule.schedule[2], correct2 = rule.schedule[3];
     const real unit = from_units(bound[t % OWN]) * scale;
@@ -235,7 +265,6 @@ __global__ void __launch_bounds__(1024) deep_weights(
         const int j = first_row + u * row_step;
         if (j < n_pre) step_weight(layer, (size_t)j * n_post + i, ahead[u], own_sums[j] * unit, rule, moments, rate, correct1, correct2);
     }
-#pragma unroll 2
     for (int j = first_row + AHEAD * row_step; j < n_pre; j += row_step) {
         const size_t w = (size_t)j * n_post + i;
         step_weight(layer, w, fetch(layer, w, rule), own_sums[j] * unit, rule, moments, rate, correct1, correct2);

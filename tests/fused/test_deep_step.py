@@ -10,7 +10,7 @@ import bats
 from bats import reference
 from bats.device import to_numpy
 from bats.fused import DeepFusedStep, deep_layout
-from bats.sources import SpikeSamples
+from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
 from tests.fused import test_fused_step
@@ -96,6 +96,36 @@ class Checks(test_fused_step.Checks):
         """More than one tile of pairs of a block, spikes sorted by a kernel of their own, groups of samples per block."""
         self.check(self.case(6, [4, 9, 8, 3], n_batch=150, n_slots=1, max_n_spike=2), losses=(COUNT,), options=({}, {"at_once": 67}))
 
+    def test_images(self):
+        """Against the plain step: pixels of equal value, layers wide enough for the kernels of many samples, few samples too."""
+        rng = np.random.default_rng(7)
+        source = LatencyImages(rng.integers(0, 30, (90, 60)).astype(np.uint8) * 8, rng.integers(0, 5, 90))
+        for batch in (3, 90):
+            found = []
+            for fused in (True, False):
+                neuron = {"tau_s": 0.1, "max_n_spike": 6}
+                thresholds = (("first", 45, 0.03), ("second", 40, 0.05), ("output", 5, 0.05))
+                layers = [bats.LIFLayer(None, n, theta=theta, delta_theta=theta, name=name, **neuron) for name, n, theta in thresholds]
+                network = bats.Network([bats.InputLayer(60), *layers], device=self.device, dtype="float64", seed=3)
+                step = Step(network, COUNT[0], source, batch, 0.2, bats.GradientDescentOptimizer(0.1), graph=False, fused=fused)
+                before = [to_numpy(layer.weights) for layer in layers]
+                step.train(np.arange(batch))
+                moved = [to_numpy(layer.weights) - old for layer, old in zip(layers, before, strict=True)]
+                found.append((network.status(), step.metrics(), step.predictions.tolist(), moved))
+            (status, metrics, predictions, moved), (other_status, other_metrics, other_predictions, other_moved) = found
+            self.assertEqual((status, predictions), (other_status, other_predictions))
+            self.assertAlmostEqual(metrics.pop("loss"), other_metrics.pop("loss"), delta=1e-9)
+            self.assertEqual(metrics, other_metrics)
+            for one, two in zip(moved, other_moved, strict=True):
+                self.assertGreater(np.abs(two).max(), 1e-4)
+                self.assertLess(difference(one, two), 1e-8)
+
+    def test_many_events_per_neuron(self):
+        """Sums of fixed point must hold the events of a neuron that fires often."""
+        case = self.case(8, [3, 6, 5, 3], n_slots=30)
+        self.assertGreater(case.counts.max(), 20)
+        self.check(case, losses=(COUNT,))
+
     def test_time_to_first_spike(self):
         case = self.case(10, [8, 35, 20, 4], max_n_spike=1)
         self.check(case, losses=(FIRST,))
@@ -154,7 +184,7 @@ class Checks(test_fused_step.Checks):
         for fused in (True, False):
             network = build(case.layers, 8, self.device)
             for layer in network.layers[1:]:
-                layer.slope_floor = 3.0
+                layer.slope_floor = 10.0
                 layer.attach(layer.xp, layer.dtype, np.random.default_rng(0))
             for layer, given in zip(network.layers[1:], case.layers, strict=True):
                 layer.weights = given.weights
@@ -188,11 +218,11 @@ class Checks(test_fused_step.Checks):
     def network_case(self):
         return self.case(20, [12, 37, 21, 5], n_batch=23)
 
-    def trained(self, fused, optimizer=bats.AdamOptimizer, loss=COUNT[0], dtype="float64", graph=False, epochs=2):
+    def trained(self, fused, optimizer=bats.AdamOptimizer, loss=COUNT[0], dtype="float64", graph=False, epochs=2, rate=1e-3):
         case = self.network_case()
         network = build(case.layers, 12, self.device, dtype)
         source = SpikeSamples(case.times, case.counts, case.labels, 5)
-        step = Step(network, loss, source, 6, case.t_max, optimizer(1e-3), graph=graph, fused=fused)
+        step = Step(network, loss, source, 6, case.t_max, optimizer(rate), graph=graph, fused=fused)
         for epoch in range(epochs):
             step.start(np.random.default_rng(epoch).permutation(23))
             while step.train_next():
@@ -205,7 +235,8 @@ class Checks(test_fused_step.Checks):
         for optimizer in (bats.GradientDescentOptimizer, bats.AdamOptimizer, bats.NAdamOptimizer):
             loss = FIRST[0] if optimizer is bats.NAdamOptimizer else COUNT[0]
             with self.subTest(optimizer=optimizer.__name__):
-                fused, plain = (self.trained(choice, optimizer, loss) for choice in (True, False))
+                rate = 0.1 if optimizer is bats.GradientDescentOptimizer else 1e-3
+                fused, plain = (self.trained(choice, optimizer, loss, rate=rate) for choice in (True, False))
                 self.assertEqual((fused.fused, plain.fused), (True, False))
                 self.assertIsInstance(fused._fused, DeepFusedStep)
                 one, two = fused.metrics(), plain.metrics()
