@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from bats import kernels
-from bats.fused import deep_layout, eligibility
+from bats.fused import deep_layout, eligibility, overlap
 from bats.fused.deep_arguments import MOST_LAYERS, Structures
 from bats.fused.event_table import EventTable
 from bats.losses import SpikeCountClassLoss
@@ -109,11 +109,15 @@ class DeepFusedStep:
                 found.append((f"weights {first + 1}", lambda first=first: self._weights(first, n, batch, part, metrics)))
         return found
 
-    def _run(self, name, grid, threads, arguments, shared):
+    def _run(self, name, grid, threads, arguments, shared, alone=False):
+        """alone: the kernel must not start before the one ahead has ended."""
         kernel = kernels.kernel(f"fused/{name}", name, self.dtype)
         if shared > kernel.max_dynamic_shared_size_bytes:
             kernel.max_dynamic_shared_size_bytes = shared
-        kernel(grid, (threads,), arguments, shared_mem=shared)
+        if alone:
+            kernel(grid, (threads,), arguments, shared_mem=shared)
+        else:
+            overlap.launch(kernel, grid, threads, arguments, shared)
 
     def _sorts_itself(self, k, n):
         return deep_layout.sorts_itself(self.sizes[k], self.slots[k - 1], n, self.dtype.itemsize, self.shared_limit)
@@ -143,7 +147,7 @@ class DeepFusedStep:
                 layer.matrix, np.int32(n), np.int32(self.sizes[k + 1]), np.int32(self.slots[k]),
                 neuron.c, neuron.reset, self.last_factor, train.factors, train.slopes, train.counts, status, np.int32(len(status)),
             )  # fmt: skip
-            self._run("deep_forward_wide", (blocks(self.sizes[k + 1], 32), blocks(n, warps)), 32 * warps, arguments, shared)
+            self._run("deep_forward_wide", (blocks(self.sizes[k + 1], 32), blocks(n, warps)), 32 * warps, arguments, shared, alone=k == 0)
             return
         arguments = (
             np.int32(kind), self.in_order, cursor, self.table.factors, self.table.rows, self.samples,
@@ -155,7 +159,7 @@ class DeepFusedStep:
             train.factors, train.slopes, train.counts, status, np.int32(len(status)),
         )  # fmt: skip
         grid = (blocks(self.sizes[k + 1], shape.n_own), shape.groups)
-        self._run("deep_forward", grid, deep_layout.THREADS, arguments, shape.shared)
+        self._run("deep_forward", grid, deep_layout.THREADS, arguments, shape.shared, alone=k == 0)
 
     def _top(self, part, cursor, count_step, loss, predictions):
         output, train, neuron = self.layers[-1], self.trains[-1], self.layers[-1].neuron
@@ -181,7 +185,8 @@ class DeepFusedStep:
         arguments = (
             self.structures.top() if top is None else top, np.int32(top is not None), np.int32(training), np.int32(n),
             self.structures.spikes(self.trains[k], upper), neuron.tau, neuron.reset, neuron.slope_floor, upper.matrix,
-            self.structures.spikes(self.trains[k - 1], lower), np.int32(shape.capacity), np.int32(shape.pitch), np.int32(shape.keeps_outputs),
+            self.structures.spikes(self.trains[k - 1], lower), np.int32(shape.capacity), np.int32(shape.pitch),
+            np.int32(shape.keeps_outputs),
         )  # fmt: skip
         grid = (shape.width if training else 1, shape.groups if training else n)
         self._run("deep_backward", grid, deep_layout.THREADS, arguments, shape.shared)

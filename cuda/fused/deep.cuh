@@ -22,6 +22,14 @@ __device__ __forceinline__ void copy_ahead(real* to, const real* from) {
 }
 __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+// A kernel may start while the one ahead of it still runs (bats/fused/overlap.py). Before wait_for_kernel_ahead it may read only what was
+// complete when that one passed this line, which is all that the kernels before it wrote; and it may write nothing they read.
+__device__ __forceinline__ void wait_for_kernel_ahead() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // The backward walk through the spikes of one neuron in one sample (docs/theory.md, (19)): emit(k, q, G) for every spike, latest
 // first. load(k, q, slope, error) fetches a spike. Returns sum |delta tau / z| / 4, which bounds what the spikes add to any
 // weight's gradient, since |r (r - 1)| <= 1/4.

@@ -203,6 +203,7 @@ __global__ void __launch_bounds__(512) deep_backward(
     for (int k = lane; training && pitch && own < lower.n && k < upper.n; k += 32) {
         copy_ahead(&rows[warp * pitch + k], &weights[(size_t)own * upper.n + k]);
     }
+    wait_for_kernel_ahead();
     if (is_top && first_block && blockIdx.y == 0 && t == 0) {
         *top.cursor += batch;
         if (top.count_step) count_step(top.schedule, top.beta1, top.beta2);

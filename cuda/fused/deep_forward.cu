@@ -160,6 +160,7 @@ __global__ void __launch_bounds__(512) deep_forward(
     for (int row = t / MOST_OWN; pitch && t % MOST_OWN < n_own && column < n_post && row < n_pre; row += blockDim.x / MOST_OWN) {
         copy_ahead(&columns[t % MOST_OWN * pitch + row], &weights[(size_t)row * n_post + column]);
     }
+    wait_for_kernel_ahead();
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
         const size_t worst = (size_t)n_pre_slots * n_pre;
         const real* q;

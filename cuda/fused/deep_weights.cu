@@ -149,16 +149,7 @@ __global__ void __launch_bounds__(1024) deep_weights(
     int* pair_count = pair_start + blockDim.x;
     const auto count_of = [&](int pair) { return pair < n_pairs && valid ? layer.counts[(size_t)(pair / OWN) * n_post + i] : 0; };
 
-    // What does not wait for anything: counts, weights and moments, and, if they have room, all slots of all spikes.
-    int count = count_of(t);
-    const bool dense = n_pairs <= (int)blockDim.x && n_pairs * n_slots <= list_capacity;
-    for (int x = t; dense && x < n_pairs * n_slots; x += blockDim.x) {
-        const int slot = x / OWN % n_slots, s = x / OWN / n_slots, place = (s * OWN + t % OWN) * n_slots + slot;
-        if (!valid || slot >= layer.counts[(size_t)s * n_post + i]) continue;
-        const size_t spike = ((size_t)s * n_slots + slot) * n_post + i;
-        list[place] = {layer.factors[spike], layer.errors[spike]};
-        list_slope[place] = layer.slopes[spike];
-    }
+    // What is not the work of the kernel ahead: weights and moments.
     Fetched<real> ahead[AHEAD];
     const int row_step = blockDim.x / OWN, first_row = t / OWN;
 #pragma unroll
@@ -168,6 +159,18 @@ __global__ void __launch_bounds__(1024) deep_weights(
         if (valid && j < n_pre) ahead[u] = fetch(layer, (size_t)j * n_post + i, rule);
     }
     for (int p = t; p < OWN * pitch; p += blockDim.x) sums[p] = 0;
+    wait_for_kernel_ahead();
+
+    // Counts, and, if they have room, all slots of all spikes at once.
+    int count = count_of(t);
+    const bool dense = n_pairs <= (int)blockDim.x && n_pairs * n_slots <= list_capacity;
+    for (int x = t; dense && x < n_pairs * n_slots; x += blockDim.x) {
+        const int slot = x / OWN % n_slots, s = x / OWN / n_slots, place = (s * OWN + t % OWN) * n_slots + slot;
+        if (!valid || slot >= layer.counts[(size_t)s * n_post + i]) continue;
+        const size_t spike = ((size_t)s * n_slots + slot) * n_post + i;
+        list[place] = {layer.factors[spike], layer.errors[spike]};
+        list_slope[place] = layer.slopes[spike];
+    }
     if (totals && blockIdx.x == 0 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
 
     // Back through the resets; without room for all spikes this only finds the bounds, and is done again round by round.
