@@ -19,6 +19,7 @@ OWN = 8  # neurons of a block, as in cuda/fused/deep_weights.cu
 WEIGHT_THREADS = 1024
 SORT_ROOM = 48 * 1024  # of lists that every block of the next layer sorts for itself, bytes
 SORT_BATCH = 32  # from here on the device is full, and a layer's spikes are sorted once
+BUCKETS = 4  # of a sort, per thread, as in cuda/fused/deep.cuh
 WIDE_TILE = 128  # intervals per warp, as in cuda/fused/deep_forward_wide.cu
 GRAIN = 4096  # spikes sorted in shared memory by a kernel of their own
 UPDATE_CAPACITY = 3072  # spikes of OWN neurons that are worked on together
@@ -70,13 +71,13 @@ def forward(batch, n_pre, n_post, pre_slots, itemsize, limit):
     n_own = min(MOST_OWN, n_post)
     while n_own > 4 and 2 * blocks(n_post, n_own) * batch <= N_PROCESSORS:
         n_own = (n_own + 1) // 2
-    fixed = 32 * itemsize + capacity * (2 * itemsize + 8) + 4 * THREADS
+    fixed = capacity * (2 * itemsize + 8) + (4 * BUCKETS * THREADS if capacity else 0)
     pitch = 32 * blocks(n_pre, 32) + 2  # columns begin two banks apart
     choices = [(own, run, pitch) for own in {n_own, min(n_own, 8), min(n_own, 4)} for run in RUNS[:3] if n_pre <= MOST_COLUMN]
     choices += [(own, run, 0) for own in {n_own, min(n_own, 4), 1} for run in RUNS]
     choices.sort(key=lambda choice: (choice[2] == 0, -choice[0], -choice[1]))
     for own, run, columns in choices:
-        shared = fixed + own * columns * itemsize + 32 * run * (2 * own * itemsize + 3 * itemsize + 4)
+        shared = fixed + own * columns * itemsize + 32 * run * (2 * own * itemsize + 4 * itemsize + 4)
         if shared + STATIC_SHARED <= limit:
             return Forward(own, run, columns, capacity, _groups(batch, blocks(n_post, own)), shared)
     return None
@@ -95,7 +96,7 @@ def wide(batch, n_post, itemsize, limit):
 
 def sort_capacity(n, slots, itemsize, limit):
     """Spikes that deep_sort keeps in shared memory, and its bytes; (0, bytes) if it keeps none."""
-    fixed = 64 * itemsize + 4 * WEIGHT_THREADS
+    fixed = 4 * BUCKETS * WEIGHT_THREADS
     capacity = max(0, min(n * slots, GRAIN, (limit - STATIC_SHARED - fixed) // (2 * itemsize + 8)))
     return capacity, fixed + capacity * (2 * itemsize + 8)
 
@@ -104,7 +105,7 @@ def backward(batch, n_lower, n_upper, upper_slots, out, itemsize, limit):
     """out: (n_out, slots) if the pass starts at the outputs, else (0, 0). None if it does not fit."""
     warps = THREADS // 32
     n_out, out_slots = out
-    fixed = (4 * n_out * out_slots + n_out) * itemsize + 4 * (2 * n_out + 1) + upper_slots * (3 * itemsize + 4)
+    fixed = (4 * n_out * out_slots + n_out + 1) * itemsize + 4 * (n_out * out_slots + 2 * n_out + 1) + upper_slots * (3 * itemsize + 4)
     left = limit - STATIC_SHARED - fixed
     per_entry = 3 * itemsize + 4
     worst = min(n_upper * upper_slots, ROUND_CAPACITY)
@@ -114,7 +115,7 @@ def backward(batch, n_lower, n_upper, upper_slots, out, itemsize, limit):
         width = max(1, min(width, 2 * N_PROCESSORS // batch))
     keeps_outputs = 0 < n_out * n_upper <= 2 * MOST_COLUMN and n_out * n_upper * itemsize + wanted <= left
     left -= n_out * n_upper * itemsize if keeps_outputs else 0
-    pitch = n_upper | 1
+    pitch = blocks(n_upper, 4) * 4  # rows begin at multiples of 16 bytes
     if width * warps < n_lower or n_upper > MOST_COLUMN or warps * pitch * itemsize + wanted > left:
         pitch = 0
     left -= warps * pitch * itemsize
@@ -127,12 +128,12 @@ def backward(batch, n_lower, n_upper, upper_slots, out, itemsize, limit):
 def weights(batch, sizes, slots, itemsize, limit):
     """(capacity, bytes) of deep_weights for all layers. None if the sums of OWN neurons do not fit."""
     left = limit - STATIC_SHARED - 2 * 4 * WEIGHT_THREADS
-    fixed = max((OWN * (n | 1) + 1 + 3 * k) * itemsize for n, k in zip(sizes[:-1], slots, strict=True))
+    fixed = max((OWN * (n | 1) + 3 + 5 * k) * itemsize for n, k in zip(sizes[:-1], slots, strict=True))
     most = max(OWN * k * batch for k in slots)
-    capacity = min(UPDATE_CAPACITY, most, (left - fixed) // (3 * itemsize)) // 2 * 2
+    capacity = min(UPDATE_CAPACITY, most, (left - fixed) // (5 * itemsize)) // 2 * 2
     if capacity < 2:
         return None
-    return capacity, fixed + 3 * capacity * itemsize + 2 * 4 * WEIGHT_THREADS
+    return capacity, fixed + 5 * capacity * itemsize + 2 * 4 * WEIGHT_THREADS
 
 
 def fits(sizes, slots, itemsize, limit=MAX_SHARED):

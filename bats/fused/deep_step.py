@@ -126,8 +126,8 @@ class DeepFusedStep:
         train = self.trains[k]
         capacity, shared = deep_layout.sort_capacity(self.sizes[k + 1], self.slots[k], self.dtype.itemsize, self.shared_limit)
         arguments = (
-            train.factors, train.counts, np.int32(self.sizes[k + 1]), np.int32(self.slots[k]), np.int32(capacity),
-            train.list_q, train.list_places, train.list_counts, train.other_q, train.other_places,
+            train.factors, train.counts, np.int32(self.sizes[k + 1]), np.int32(self.slots[k]), self.last_factor,
+            np.int32(capacity), train.list_q, train.list_places, train.list_counts, train.other_q, train.other_places,
         )  # fmt: skip
         self._run("deep_sort", (n,), deep_layout.WEIGHT_THREADS, arguments, shared)
 

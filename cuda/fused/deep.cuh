@@ -13,12 +13,42 @@ struct __align__(16) Sample {
     int label;
 };
 
-// A copy from global to shared memory that no register waits for.
+// Quotients and roots to one or two units in the last place in float: divisions that round to the last bit take longer than all
+// the rest of a spike.
+__device__ __forceinline__ float inverse(float x) { return __fdividef(1.0f, x); }
+__device__ __forceinline__ double inverse(double x) { return 1 / x; }
+__device__ __forceinline__ float root(float x) { return x > 0 ? x * rsqrtf(x) : 0.0f; }
+__device__ __forceinline__ double root(double x) { return sqrt(x); }
+
+template <typename real>
+struct __align__(2 * sizeof(real)) Kept {  // of a spike
+    real q, gain;
+};
+
+template <typename real>
+struct __align__(16) Vector {
+    static constexpr int WIDTH = 16 / sizeof(real);
+    real value[WIDTH];
+};
+
+// Copies from global to shared memory that no register waits for; `n` values, by a group of threads of which this is number `rank`.
 template <typename real>
 __device__ __forceinline__ void copy_ahead(real* to, const real* from) {
     const unsigned address = (unsigned)__cvta_generic_to_shared(to);
     if (sizeof(real) == 4) asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");
     else asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(address), "l"(from) : "memory");
+}
+template <typename real>
+__device__ __forceinline__ void copy_ahead(real* to, const real* from, int n, int rank, int size) {
+    constexpr int WIDTH = Vector<real>::WIDTH;
+    if (((size_t)from | (size_t)to | (size_t)n * sizeof(real)) % 16) {
+        for (int k = rank; k < n; k += size) copy_ahead(to + k, from + k);
+        return;
+    }
+    for (int k = rank * WIDTH; k < n; k += size * WIDTH) {
+        const unsigned address = (unsigned)__cvta_generic_to_shared(to + k);
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from + k) : "memory");
+    }
 }
 __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
@@ -35,10 +65,10 @@ __device__ __forceinline__ void wait_for_kernel_ahead() {
 // weight's gradient, since |r (r - 1)| <= 1/4.
 template <typename real, typename Load, typename Emit>
 __device__ __forceinline__ real walk_back(int count, real tau, real reset, real slope_floor, int& n_bounded, Load load, Emit emit) {
-    constexpr int AHEAD = 4;  // spikes fetched together: the recurrence then waits for memory once in four spikes
+    constexpr int AHEAD = 5;  // spikes fetched together: the recurrence then waits for memory once in five spikes
     real later = 0, bound = 0;
     for (int last = count - 1; last >= 0; last -= AHEAD) {
-        real q[AHEAD], slope[AHEAD], error[AHEAD], y[AHEAD], inverse[AHEAD];
+        real q[AHEAD], slope[AHEAD], error[AHEAD], y[AHEAD], inverse_slope[AHEAD];
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) load(max(last - u, 0), q[u], slope[u], error[u]);
 #pragma unroll
@@ -47,13 +77,13 @@ __device__ __forceinline__ real walk_back(int count, real tau, real reset, real 
                 slope[u] = slope_floor;
                 n_bounded += last - u >= 0;
             }
-            y[u] = 1 / q[u];
-            inverse[u] = 1 / slope[u];
+            y[u] = inverse(q[u]);
+            inverse_slope[u] = inverse(slope[u]);
         }
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
             if (last - u < 0) break;
-            const real response = fma(later, q[u], error[u]) * inverse[u], gain = response * tau;
+            const real response = fma(later, q[u], error[u]) * inverse_slope[u], gain = response * tau;
             later = fma(response, reset * y[u], later);
             bound += abs(gain) / 4;
             emit(last - u, q[u], gain * y[u] * y[u]);
@@ -62,97 +92,69 @@ __device__ __forceinline__ real walk_back(int count, real tau, real reset, real 
     return bound;
 }
 
+// put(slot, neuron, q) for every spike of a sample, by all threads of a block. factors [n_slots, n_neurons].
+template <typename real, typename Put>
+__device__ __forceinline__ void each_spike(const real* factors, const int* counts, int n_neurons, int n_slots, Put put) {
+    constexpr int AHEAD = 5;  // slots that are fetched before it is known whether they hold a spike
+    for (int i = threadIdx.x; i < n_neurons; i += blockDim.x) {
+        const int count = counts[i];
+        real q[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) q[u] = u < n_slots ? factors[(size_t)u * n_neurons + i] : real(0);
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            if (u < count) put(u, i, q[u]);
+        }
+        for (int slot = AHEAD; slot < count; ++slot) put(slot, i, factors[(size_t)slot * n_neurons + i]);
+    }
+}
+
 // ----------------------------------------------------------------------------------------------------------------------
 // The spikes of one sample, sorted by (q, place), place = slot << 16 | neuron, by all threads of a block. A bucket sort: counted per
 // bucket of q, dropped into the bucket in any order, ranked inside it by comparison with the others there. Integer atomics only
 // decide the order before the ranking, so the result is the same every time.
+constexpr int BUCKETS = 4;  // per thread
+
 template <typename real>
 struct SpikeList {
     real *q, *other_q;
     unsigned *place, *other_place;
 };
 
+// Buckets are even in the bits of q as a float: finer where q is small, which suits spikes that crowd at the beginning of a long window.
 template <typename real>
-__device__ __forceinline__ int bucket_of(real q, real q_min, real per_factor, int n_buckets) {
-    return min(n_buckets - 1, (int)((q - q_min) * per_factor));
+__device__ __forceinline__ int bucket_of(real q, float per_bit, int n_buckets) {
+    const int bits = max(0, __float_as_int((float)q) - __float_as_int(1.0f));
+    return min(n_buckets - 1, (int)(bits * per_bit));
 }
 
-// Copies the spikes of a sample into list.other, neuron by neuron, and returns how many there are. factors [n_slots, n_neurons].
-// extremes: room for 2 * warps. The least and the greatest factor go to all threads.
+// Sorts into list.other, by way of list. buckets: BUCKETS * blockDim.x integers of shared memory, aligned to 16 bytes. All q lie between
+// 1 and last_factor, up to rounding. Returns how many there are.
 template <typename real>
-__device__ __forceinline__ int gather_list(const SpikeList<real>& list, const real* factors, const int* counts, int n_neurons, int n_slots,
-                                           real* extremes, real* q_min, real* q_max) {
-    constexpr int AHEAD = 5;  // slots that are fetched before it is known whether they hold a spike
-    real low = Constants<real>::infinity(), high = 0;
-    int before = 0;
-    for (int first = 0; first < n_neurons; first += blockDim.x) {
-        const int i = first + threadIdx.x, count = i < n_neurons ? counts[i] : 0;
-        real q[AHEAD];
-#pragma unroll
-        for (int u = 0; u < AHEAD; ++u) q[u] = i < n_neurons && u < n_slots ? factors[(size_t)u * n_neurons + i] : real(0);
-        int total;
-        const int start = before + block_exclusive_sum(count, &total);
-        before += total;
-        const auto put = [&](int slot, real own) {
-            list.other_q[start + slot] = own;
-            list.other_place[start + slot] = (unsigned)slot << 16 | (unsigned)i;
-            low = min(low, own);
-            high = max(high, own);
-        };
-#pragma unroll
-        for (int u = 0; u < AHEAD; ++u) {
-            if (u < count) put(u, q[u]);
-        }
-        for (int slot = AHEAD; slot < count; ++slot) put(slot, factors[(size_t)slot * n_neurons + i]);
-    }
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        low = min(low, __shfl_xor_sync(FULL_WARP, low, distance));
-        high = max(high, __shfl_xor_sync(FULL_WARP, high, distance));
-    }
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
-    if (lane == 0) {
-        extremes[warp] = low;
-        extremes[n_warps + warp] = high;
-    }
+__device__ __forceinline__ int sort_spikes(const SpikeList<real>& list, const real* factors, const int* counts, int n_neurons, int n_slots,
+                                           int* buckets, real last_factor) {
+    const int n_buckets = BUCKETS * blockDim.x, t = threadIdx.x;
+    const float per_bit = n_buckets / (float)max(1, __float_as_int((float)last_factor) - __float_as_int(1.0f));
+    int4* own_buckets = reinterpret_cast<int4*>(buckets) + t;
+    *own_buckets = {0, 0, 0, 0};
     __syncthreads();
-    low = extremes[min(lane, n_warps - 1)];
-    high = extremes[n_warps + min(lane, n_warps - 1)];
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        low = min(low, __shfl_xor_sync(FULL_WARP, low, distance));
-        high = max(high, __shfl_xor_sync(FULL_WARP, high, distance));
-    }
-    *q_min = low;
-    *q_max = high;
-    return before;
-}
-
-// Sorts list.other into list. buckets: blockDim.x integers of shared memory. (q_max of a NaN never gets here: NaN is no spike.)
-template <typename real>
-__device__ __forceinline__ void sort_list(const SpikeList<real>& list, int n, int* buckets, real q_min, real q_max) {
-    const int n_buckets = blockDim.x, t = threadIdx.x;
-    const real per_factor = q_max > q_min ? n_buckets / (q_max - q_min) : real(0);
-    buckets[t] = 0;
+    each_spike(factors, counts, n_neurons, n_slots, [&](int, int, real q) { atomicAdd(&buckets[bucket_of(q, per_bit, n_buckets)], 1); });
     __syncthreads();
-    for (int j = t; j < n; j += blockDim.x) atomicAdd(&buckets[bucket_of(list.other_q[j], q_min, per_factor, n_buckets)], 1);
+    const int4 own = *own_buckets;
+    int n;
+    const int start = block_exclusive_sum(own.x + own.y + own.z + own.w, &n);
+    *own_buckets = {start, start + own.x, start + own.x + own.y, start + own.x + own.y + own.z};
     __syncthreads();
-    int total;
-    const int start = block_exclusive_sum(buckets[t], &total);
-    __syncthreads();
-    buckets[t] = start;
-    __syncthreads();
-    for (int j = t; j < n; j += blockDim.x) {  // buckets[k] moves from the start of bucket k to its end
-        const real q = list.other_q[j];
-        const int to = atomicAdd(&buckets[bucket_of(q, q_min, per_factor, n_buckets)], 1);
+    each_spike(factors, counts, n_neurons, n_slots, [&](int slot, int i, real q) {  // buckets[k] moves from the start of bucket k to its end
+        const int to = atomicAdd(&buckets[bucket_of(q, per_bit, n_buckets)], 1);
         list.q[to] = q;
-        list.place[to] = list.other_place[j];
-    }
+        list.place[to] = (unsigned)slot << 16 | (unsigned)i;
+    });
     __syncthreads();
     for (int j = t; j < n; j += blockDim.x) {
         const real q = list.q[j];
         const unsigned place = list.place[j];
-        const int bucket = bucket_of(q, q_min, per_factor, n_buckets);
+        const int bucket = bucket_of(q, per_bit, n_buckets);
         const int begin = bucket > 0 ? buckets[bucket - 1] : 0, end = buckets[bucket];
         int rank = begin;
         for (int other = begin; other < end; ++other) {
@@ -163,4 +165,5 @@ __device__ __forceinline__ void sort_list(const SpikeList<real>& list, int n, in
         list.other_place[rank] = place;
     }
     __syncthreads();
+    return n;
 }

@@ -37,13 +37,9 @@ struct Top {
 };
 
 template <typename real>
-struct __align__(2 * sizeof(real)) Kept {  // of a spike
-    real q, gain;
-};
-
-template <typename real>
 struct OutputRoom {
     Kept<real>* list;      // [n_out * n_slots], output by output
+    int* list_neuron;      // whose spike it is
     real *q, *slope;       // [n_out, n_slots]
     real* error;           // [n_out]
     int *counts, *starts;  // [n_out], [n_out + 1]
@@ -100,8 +96,8 @@ __device__ __forceinline__ void gains_of_outputs(const Top<real>& top, int s, bo
             const bool mine = k >= 0;
             const real q = mine ? room.q[o * n_slots + k] : real(1), slope = mine ? max(room.slope[o * n_slots + k], top.slope_floor) : real(1);
             const real error = !mine || (top.rule.kind == FIRST_SPIKE && k > 0) ? real(0) : room.error[o];
-            const real inverse = 1 / slope, y = 1 / q;
-            real factor = mine ? 1 + inverse * top.reset : real(1), added = error * inverse * top.reset * y;
+            const real flat = inverse(slope), y = inverse(q);
+            real factor = mine ? 1 + flat * top.reset : real(1), added = error * flat * top.reset * y;
 #pragma unroll
             for (int distance = 1; distance < 32; distance *= 2) {
                 const real before_factor = __shfl_up_sync(FULL_WARP, factor, distance), before_added = __shfl_up_sync(FULL_WARP, added, distance);
@@ -111,10 +107,11 @@ __device__ __forceinline__ void gains_of_outputs(const Top<real>& top, int s, bo
                 }
             }
             const real after = fma(factor, later, added), before = __shfl_up_sync(FULL_WARP, after, 1);
-            const real gain = fma(lane ? before : later, q, error) * inverse * top.tau;
+            const real gain = fma(lane ? before : later, q, error) * flat * top.tau;
             later = __shfl_sync(FULL_WARP, after, 31);
             if (mine) {
                 room.list[room.starts[o] + k] = {q, gain * y * y};
+                room.list_neuron[room.starts[o] + k] = o;
                 if (first_block) top.spikes.errors[((size_t)s * n_slots + k) * n_out + o] = error;
             }
         }
@@ -124,15 +121,13 @@ __device__ __forceinline__ void gains_of_outputs(const Top<real>& top, int s, bo
 // dL/dt of a spike at factor e of the upper layer, from the outputs' gains.
 template <typename real>
 __device__ __forceinline__ real error_from_outputs(const OutputRoom<real>& room, const real* row, int n_out, real e, real tau) {
+    const int n = room.starts[n_out];
     real sum = 0;
-    for (int o = 0; o < n_out; ++o) {
-        real part = 0;
 #pragma unroll 4
-        for (int k = room.starts[o]; k < room.starts[o + 1]; ++k) {
-            const Kept<real> spike = room.list[k];
-            if (e < spike.q) part = fma(spike.gain, 2 * e - spike.q, part);
-        }
-        sum = fma(row[o], part, sum);
+    for (int k = 0; k < n; ++k) {
+        const Kept<real> spike = room.list[k];
+        const real part = row[room.list_neuron[k]] * spike.gain;
+        if (e < spike.q) sum = fma(part, 2 * e - spike.q, sum);
     }
     return sum * e / tau;
 }
@@ -177,7 +172,7 @@ __device__ __forceinline__ void errors_below(const Kept<real>* list, const unsig
 // through lower neurons blockIdx.x * warps + warp, + gridDim.x * warps, ... of samples blockIdx.y, + gridDim.y, ... Shared memory as
 // bats/fused/deep_layout.py counts it.
 template <typename real>
-__global__ void __launch_bounds__(512) deep_backward(
+__global__ void __launch_bounds__(512, 2) deep_backward(
         const __grid_constant__ Top<real> top, int is_top, int training, int batch,
         const __grid_constant__ Spikes<real> upper, real tau, real reset, real slope_floor,
         const real* __restrict__ weights,  // [n_lower, n_upper]
@@ -188,32 +183,40 @@ __global__ void __launch_bounds__(512) deep_backward(
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, room_size = list_capacity + upper.n_slots;
     const bool first_block = blockIdx.x == 0;
     const int n_out = is_top ? top.spikes.n : 0, out_capacity = is_top ? n_out * top.spikes.n_slots : 0;
-    Kept<real>* list = reinterpret_cast<Kept<real>*>(shared_memory);
+    real *rows = reinterpret_cast<real*>(shared_memory), *out_rows = rows + n_warps * pitch;
+    Kept<real>* list = reinterpret_cast<Kept<real>*>(out_rows + (keeps_outputs ? (upper.n * n_out + 1) / 2 * 2 : 0));
     OutputRoom<real> room;
     room.list = list + room_size;
     real* list_slope = reinterpret_cast<real*>(room.list + out_capacity);
     room.q = list_slope + room_size, room.slope = room.q + out_capacity, room.error = room.slope + out_capacity;
-    real *rows = room.error + n_out, *out_rows = rows + n_warps * pitch;
-    unsigned* list_place = reinterpret_cast<unsigned*>(out_rows + (keeps_outputs ? upper.n * n_out : 0));
+    unsigned* list_place = reinterpret_cast<unsigned*>(room.error + n_out);
     room.counts = reinterpret_cast<int*>(list_place + room_size), room.starts = room.counts + n_out;
+    room.list_neuron = room.starts + n_out + 1;
     constexpr unsigned NOTHING = 0xffffffffu;
 
-    for (int k = t; training && keeps_outputs && k < upper.n * n_out; k += blockDim.x) copy_ahead(&out_rows[k], &top.weights[k]);
     const int own = blockIdx.x * n_warps + warp;
-    for (int k = lane; training && pitch && own < lower.n && k < upper.n; k += 32) {
-        copy_ahead(&rows[warp * pitch + k], &weights[(size_t)own * upper.n + k]);
-    }
-    wait_for_kernel_ahead();
-    if (is_top && first_block && blockIdx.y == 0 && t == 0) {
-        *top.cursor += batch;
-        if (top.count_step) count_step(top.schedule, top.beta1, top.beta2);
-    }
+    if (training && keeps_outputs) copy_ahead(out_rows, top.weights, upper.n * n_out, t, blockDim.x);
+    if (training && pitch && own < lower.n) copy_ahead(&rows[warp * pitch], &weights[(size_t)own * upper.n], upper.n, lane, 32);
+    // The first list of the upper layer's spikes is made before the kernel ahead, which works on the layer above, has ended.
+    bool ahead = is_top, bookkept = !(is_top && first_block && blockIdx.y == 0 && t == 0);
+    const auto kernel_ahead_ends = [&]() {
+        wait_for_kernel_ahead();
+        ahead = false;
+    };
+    if (!ahead) kernel_ahead_ends();
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
-        if (is_top) load_outputs(top, s, first_block, room);
         bool outputs_wait = is_top, again = false;
         const size_t base = (size_t)s * upper.n_slots * upper.n, lower_base = (size_t)s * lower.n_slots * lower.n;
         for (int first = 0; training && first < upper.n; first += blockDim.x) {
+            constexpr int AHEAD = 5;  // slots that are fetched before it is known whether they hold a spike
             const int neuron = first + t, count = neuron < upper.n ? upper.counts[(size_t)s * upper.n + neuron] : 0;
+            real q[AHEAD], slope[AHEAD];
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) {
+                const bool exists = neuron < upper.n && u < upper.n_slots;
+                q[u] = exists ? upper.factors[base + (size_t)u * upper.n + neuron] : real(0);
+                slope[u] = exists ? upper.slopes[base + (size_t)u * upper.n + neuron] : real(0);
+            }
             int total;
             const int start = block_exclusive_sum(count, &total);
             for (int from = 0; from < total; from += list_capacity) {  // a round takes the neurons whose list starts in [from, from + capacity)
@@ -221,19 +224,31 @@ __global__ void __launch_bounds__(512) deep_backward(
                 const bool mine = count > 0 && to >= 0 && to < list_capacity;
                 // What the last neuron of the round before reached into this one is left out, and so is what lies past the last one.
                 if (total > list_capacity) {
-                    for (int k = t; k < n_list; k += blockDim.x) list_place[k] = NOTHING;
+                    for (int k = t; k < n_list; k += blockDim.x) {
+                        list_place[k] = NOTHING;
+                        list[k] = {0, 0};
+                    }
                     __syncthreads();
                 }
-                for (int k = 0; k < count && mine; ++k) list_place[to + k] = (unsigned)k << 16 | (unsigned)neuron;
-                __syncthreads();
-                for (int j = t; j < n_list; j += blockDim.x) {
-                    const unsigned place = list_place[j];
-                    if (place == NOTHING) continue;
-                    const size_t spike = base + (size_t)(place >> 16) * upper.n + (place & 0xffffu);
-                    list[j] = {upper.factors[spike], is_top ? real(0) : upper.errors[spike]};
-                    list_slope[j] = upper.slopes[spike];
+                const auto put = [&](int slot, real own_q, real own_slope) {
+                    list[to + slot] = {own_q, 0};
+                    list_slope[to + slot] = own_slope;
+                    list_place[to + slot] = (unsigned)slot << 16 | (unsigned)neuron;
+                };
+                if (mine) {
+#pragma unroll
+                    for (int u = 0; u < AHEAD; ++u) {
+                        if (u < count) put(u, q[u], slope[u]);
+                    }
+                    for (int slot = AHEAD; slot < count; ++slot) {
+                        const size_t spike = base + (size_t)slot * upper.n + neuron;
+                        put(slot, upper.factors[spike], upper.slopes[spike]);
+                    }
                 }
-                if (outputs_wait) {  // the outputs have come meanwhile
+                if (outputs_wait) {
+                    if (ahead) kernel_ahead_ends();
+                    load_outputs(top, s, first_block, room);
+                    __syncthreads();
                     loss_of_outputs(top, s, first_block, room);
                     __syncthreads();
                     gains_of_outputs(top, s, first_block, room);
@@ -242,16 +257,19 @@ __global__ void __launch_bounds__(512) deep_backward(
                 wait_for_copies();
                 __syncthreads();
                 for (int j = t; j < n_list; j += blockDim.x) {
-                    const unsigned place = list_place[j];
+                    const unsigned place = list_place[j], of = place & 0xffffu;
                     if (place == NOTHING) {
-                        list[j] = {0, 0};
                         list_place[j] = 0;
-                    } else if (is_top) {
-                        const int of = place & 0xffffu;
+                        continue;
+                    }
+                    real* known = &upper.errors[base + (size_t)(place >> 16) * upper.n + of];
+                    if (is_top) {
                         const real* row = (keeps_outputs ? out_rows : top.weights) + (size_t)of * n_out;
                         const real error = error_from_outputs(room, row, n_out, list[j].q, tau);
                         list[j].gain = error;
-                        if (first_block) upper.errors[base + (size_t)(place >> 16) * upper.n + of] = error;
+                        if (first_block) *known = error;
+                    } else {
+                        list[j].gain = *known;
                     }
                 }
                 __syncthreads();
@@ -259,10 +277,10 @@ __global__ void __launch_bounds__(512) deep_backward(
                     int n_bounded = 0;  // counted by the kernel of the weights
                     walk_back(
                         count, tau, reset, slope_floor, n_bounded,
-                        [&](int k, real& q, real& slope, real& error) {
-                            q = list[to + k].q;
+                        [&](int k, real& own_q, real& own_slope, real& error) {
+                            own_q = list[to + k].q;
                             error = list[to + k].gain;
-                            slope = list_slope[to + k];
+                            own_slope = list_slope[to + k];
                         },
                         [&](int k, real, real gain) { list[to + k].gain = gain; });
                 }
@@ -277,10 +295,17 @@ __global__ void __launch_bounds__(512) deep_backward(
             }
         }
         if (outputs_wait) {  // evaluation, or a silent layer
+            if (ahead) kernel_ahead_ends();
+            load_outputs(top, s, first_block, room);
             __syncthreads();
             loss_of_outputs(top, s, first_block, room);
             __syncthreads();
             if (training) gains_of_outputs(top, s, first_block, room);
+        }
+        if (!bookkept) {
+            *top.cursor += batch;
+            if (top.count_step) count_step(top.schedule, top.beta1, top.beta2);
+            bookkept = true;
         }
         if (training && !again) {  // nothing above fires: no errors
             for (int i = own; i < lower.n; i += gridDim.x * n_warps) {

@@ -10,16 +10,16 @@
 // images, from a sorted list, or are the spikes of the layer before, which every block then sorts for itself.
 #include "fused/deep.cuh"
 #include "fused/deep_events.cuh"
-#include "lif/crossing.cuh"
 
 constexpr int MOST_OWN = 16;  // neurons of a block
 
 // The events of a tile; arrays of shared memory.
 template <typename real>
 struct Tile {
-    real* e;      // factor of the event
-    real* y_low;  // 1 / factor of the next one
-    real* limit;  // infinity where the next event has the same time: no interval, no test
+    real* e;       // factor of the event
+    real* y_high;  // 1 / factor
+    real* y_low;   // 1 / factor of the next one
+    real* limit;   // infinity where the next event has the same time: no interval, no test
     unsigned* row;
 };
 
@@ -27,21 +27,54 @@ template <typename real>
 __device__ __forceinline__ void fill_tile(const Tile<real>& tile, const real* q, const unsigned* rows, unsigned mask, int first, int n_tile,
                                           int n_padded, int n_events, real last_factor, real c) {
     for (int j = threadIdx.x; j < n_padded; j += blockDim.x) {
-        real e = 0, y_low = 0, limit = Constants<real>::infinity();
+        real e = 0, y_high = 0, y_low = 0, limit = Constants<real>::infinity();
         unsigned row = 0;
-        if (j < n_tile) {
+        if (j < n_tile && q[first + j] < last_factor) {  // an event from t_max on changes nothing that is asked for
             e = q[first + j];
             row = rows[first + j] & mask;
-            const real next = first + j + 1 < n_events ? q[first + j + 1] : last_factor;
+            const real next = first + j + 1 < n_events ? min(q[first + j + 1], last_factor) : last_factor;
+            y_high = inverse(e);
             if (e < next) {
-                y_low = 1 / next;
+                y_low = inverse(next);
                 limit = limit_of_interval(e, next, y_low, c);
             }
         }
         tile.e[j] = e;
+        tile.y_high[j] = y_high;
         tile.y_low[j] = y_low;
         tile.limit[j] = limit;
         tile.row[j] = row;
+    }
+}
+
+// Columns of the weights to shared memory, each `pitch` long; the first n_own threads of every MOST_OWN own one.
+template <typename real>
+__device__ __forceinline__ void load_columns(real* columns, int pitch, const real* weights, int n_pre, int n_post, int first, int n_own) {
+    constexpr int WIDTH = Vector<real>::WIDTH, PARTS = MOST_OWN / WIDTH, AHEAD = 4;
+    const int t = threadIdx.x, n_columns = min(n_own, n_post - first);
+    if (n_columns == MOST_OWN && n_post % WIDTH == 0) {
+        const int part = t % PARTS * WIDTH, step = blockDim.x / PARTS;
+        for (int base = t / PARTS; base < n_pre; base += AHEAD * step) {
+            Vector<real> loaded[AHEAD];
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) {
+                const size_t row = min(base + u * step, n_pre - 1);
+                loaded[u] = *reinterpret_cast<const Vector<real>*>(&weights[row * n_post + first + part]);
+            }
+#pragma unroll
+            for (int u = 0; u < AHEAD; ++u) {
+                const int row = base + u * step;
+#pragma unroll
+                for (int k = 0; k < WIDTH; ++k) {
+                    if (row < n_pre) columns[(part + k) * pitch + row] = loaded[u].value[k];
+                }
+            }
+        }
+        return;
+    }
+    if (t % MOST_OWN >= n_columns) return;
+    for (int row = t / MOST_OWN; row < n_pre; row += blockDim.x / MOST_OWN) {
+        copy_ahead(&columns[t % MOST_OWN * pitch + row], &weights[(size_t)row * n_post + first + t % MOST_OWN]);
     }
 }
 
@@ -61,7 +94,7 @@ __device__ __forceinline__ void take_tile(Neuron<real>& neuron, const Tile<real>
     real a = 0, b = 0;
 #pragma unroll 5
     for (int j = begin; j < begin + run; ++j) {
-        const real e = tile.e[j], part = column[(size_t)tile.row[j] * stride] * e;
+        const real e = tile.e[j], part = e > 0 ? column[(size_t)tile.row[j] * stride] * e : real(0);  // 0: padding
         sums_b[j] = part;
         b += part;
         a = fma(part, e, a);
@@ -94,7 +127,7 @@ __device__ __forceinline__ void take_tile(Neuron<real>& neuron, const Tile<real>
         a = sums_a[j];
         b = sums_b[j];
         const real y_low = tile.y_low[j], bound = fma(-a, y_low, b) - tile.limit[j];
-        real y_high = 1 / tile.e[j];
+        real y_high = tile.y_high[j];
         unsigned pending = (2u << (run - 1)) - 1;  // events whose following interval is still to be searched
         while (true) {
             const bool here = (pending >> lane & 1) && bound >= neuron.fall && crosses(a, b - neuron.fall, c, y_high, y_low);
@@ -108,8 +141,8 @@ __device__ __forceinline__ void take_tile(Neuron<real>& neuron, const Tile<real>
             pending &= ~((1u << hit) - 1);
             real q = 0;
             if (lane == hit) {
-                const Spike<real> spike = first_crossing(a, b - neuron.fall, c, y_high, y_low);
-                q = 1 / spike.y;
+                const Crossing<real> spike = crossing_in(a, b - neuron.fall, c, y_high, y_low);
+                q = spike.q;
                 factors[(size_t)neuron.n * n_post] = q;
                 slopes[(size_t)neuron.n * n_post] = spike.slope;
                 y_high = spike.y;  // the rest of this interval begins at the spike
@@ -145,21 +178,17 @@ __global__ void __launch_bounds__(512) deep_forward(
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, room = 32 * longest_run;
     const int i = blockIdx.x * n_own + warp;
     const bool owner = warp < n_own && i < n_post;
-    real* columns = reinterpret_cast<real*>(shared_memory);
+    int* buckets = reinterpret_cast<int*>(shared_memory);
+    real* columns = reinterpret_cast<real*>(buckets + (kind == SPIKES ? BUCKETS * blockDim.x : 0));
     real *sums_a = columns + n_own * pitch, *sums_b = sums_a + n_own * room;
     Tile<real> tile;
-    tile.e = sums_b + n_own * room, tile.y_low = tile.e + room, tile.limit = tile.y_low + room;
-    real* extremes = tile.limit + room;
+    tile.e = sums_b + n_own * room, tile.y_high = tile.e + room, tile.y_low = tile.y_high + room, tile.limit = tile.y_low + room;
     SpikeList<real> list;
-    list.q = extremes + 32, list.other_q = list.q + list_capacity;
+    list.q = tile.limit + room, list.other_q = list.q + list_capacity;
     tile.row = reinterpret_cast<unsigned*>(list.other_q + list_capacity);
     list.place = tile.row + room, list.other_place = list.place + list_capacity;
-    int* buckets = reinterpret_cast<int*>(list.other_place + list_capacity);
 
-    const int column = blockIdx.x * n_own + t % MOST_OWN;
-    for (int row = t / MOST_OWN; pitch && t % MOST_OWN < n_own && column < n_post && row < n_pre; row += blockDim.x / MOST_OWN) {
-        copy_ahead(&columns[t % MOST_OWN * pitch + row], &weights[(size_t)row * n_post + column]);
-    }
+    if (pitch) load_columns(columns, pitch, weights, n_pre, n_post, blockIdx.x * n_own, n_own);
     wait_for_kernel_ahead();
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
         const size_t worst = (size_t)n_pre_slots * n_pre;
@@ -170,13 +199,13 @@ __global__ void __launch_bounds__(512) deep_forward(
             Sample sample = samples[*cursor + s];
             q = event_factors + sample.first;
             rows = event_rows + sample.first;
-            sample.n_events = events_before(q, sample.n_events, last_factor);
             n_events = sample.n_events;
-            if (blockIdx.x == 0 && t == 0) batch_samples[s] = sample;
+            if (blockIdx.x == 0 && t == 0) {
+                sample.n_events = events_before(q, n_events, last_factor);
+                batch_samples[s] = sample;
+            }
         } else if (kind == SPIKES) {
-            real q_min, q_max;
-            n_events = gather_list(list, pre_factors + s * worst, pre_counts + (size_t)s * n_pre, n_pre, n_pre_slots, extremes, &q_min, &q_max);
-            sort_list(list, n_events, buckets, q_min, q_max);
+            n_events = sort_spikes(list, pre_factors + s * worst, pre_counts + (size_t)s * n_pre, n_pre, n_pre_slots, buckets, last_factor);
             q = list.other_q;
             rows = list.other_place;
             if (blockIdx.x == 0) {

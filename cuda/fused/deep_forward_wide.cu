@@ -4,7 +4,6 @@
 // event; only a group of events in which some neuron reaches its bound is gone through again with the exact test.
 #include "fused/deep.cuh"
 #include "fused/deep_events.cuh"
-#include "lif/crossing.cuh"
 
 template <typename real>
 struct __align__(4 * sizeof(real)) Interval {
@@ -24,18 +23,17 @@ struct Walk {
 template <typename real>
 __device__ __forceinline__ void fire(Walk<real>& walk, const Interval<real>& event, real a, real b, real c, real reset, int n_slots,
                                      real* factors, real* slopes, int stride) {
-    for (real y_high = 1 / event.e; crosses(a, b - walk.fall, c, y_high, event.y_low);) {
+    for (real y_high = inverse(event.e); crosses(a, b - walk.fall, c, y_high, event.y_low);) {
         if (walk.n == n_slots) {
             walk.overflow = true;
             walk.fall = Constants<real>::infinity();
             return;
         }
-        const Spike<real> spike = first_crossing(a, b - walk.fall, c, y_high, event.y_low);
-        const real q = 1 / spike.y;
-        factors[(size_t)walk.n * stride] = q;
+        const Crossing<real> spike = crossing_in(a, b - walk.fall, c, y_high, event.y_low);
+        factors[(size_t)walk.n * stride] = spike.q;
         slopes[(size_t)walk.n * stride] = spike.slope;
         ++walk.n;
-        walk.fall += reset * q;
+        walk.fall += reset * spike.q;
         y_high = spike.y;
         if (n_slots == 1) walk.fall = Constants<real>::infinity();  // time to first spike: nothing overflows
     }
@@ -88,7 +86,7 @@ __global__ void __launch_bounds__(512) deep_forward_wide(
             if (j >= n_tile) {
                 interval.e = 0;
             } else if (e < next) {
-                interval.y_low = 1 / next;
+                interval.y_low = inverse(next);
                 interval.limit = limit_of_interval(e, next, interval.y_low, c);
             }
             events[j] = interval;

@@ -62,10 +62,11 @@ struct Rule {  // of the optimizer
     int has_moments, nesterov, mode;
 };
 
-// Sum over the threads with the same t % OWN, in a fixed order; result[i] for all threads after it. room: [warps, OWN].
+// Sum over the threads with the same t % OWN, in a fixed order; result[i] for all threads after it; only the first
+// n_warps warps have one. room: [warps, OWN].
 template <typename real>
-__device__ __forceinline__ void sum_per_neuron(real value, real* room, real* result) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+__device__ __forceinline__ void sum_per_neuron(real value, real* room, real* result, int n_warps) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
     for (int distance = OWN; distance < 32; distance *= 2) value += __shfl_xor_sync(FULL_WARP, value, distance);
     if (lane < OWN) room[warp * OWN + lane] = value;
@@ -88,9 +89,10 @@ __device__ __forceinline__ real from_units(real bound) {
     return bound < Constants<real>::infinity() ? bound / Fixed<real>::LIMIT : Constants<real>::nan();
 }
 
+// A spike of one neuron in one sample, with the sums over itself and all later ones: an event at E before them adds E (E Q - P).
 template <typename real>
-struct __align__(2 * sizeof(real)) Kept {  // of a spike
-    real q, gain;
+struct __align__(4 * sizeof(real)) Later {
+    real q, gain, sum_gain, sum_gain_q;
 };
 
 template <typename real>
@@ -105,6 +107,16 @@ __device__ __forceinline__ Fetched<real> fetch(const Layer<real>& layer, size_t 
     return {layer.weights[w], layer.m[w], layer.v[w]};
 }
 
+// As adam_change of optim/update.cuh.
+template <typename real>
+__device__ __forceinline__ real change(real g, real& m, real& v, const Moments<real>& moments, real rate, real correct1, real correct2) {
+    m = moments.beta1 * m + (1 - moments.beta1) * g;
+    v = moments.beta2 * v + (1 - moments.beta2) * g * g;
+    real step = m * correct1;
+    if (moments.nesterov) step = moments.beta1 * step + (1 - moments.beta1) * correct1 * g;
+    return -rate * step * inverse(root(v * correct2) + moments.epsilon);
+}
+
 template <typename real>
 __device__ __forceinline__ void step_weight(const Layer<real>& layer, size_t w, Fetched<real> old, real g, const Rule& rule,
                                             const Moments<real>& moments, real rate, real correct1, real correct2) {
@@ -112,7 +124,7 @@ __device__ __forceinline__ void step_weight(const Layer<real>& layer, size_t w, 
     if (rule.mode & STORE) layer.gradient[w] = g;
     if (!(rule.mode & UPDATE)) return;
     if (rule.has_moments) {
-        layer.weights[w] = old.weight + adam_change(g, old.m, old.v, moments, rate, correct1, correct2);
+        layer.weights[w] = old.weight + change(g, old.m, old.v, moments, rate, correct1, correct2);
         layer.m[w] = old.m;
         layer.v[w] = old.v;
     } else {
@@ -129,7 +141,7 @@ __global__ void __launch_bounds__(1024) deep_weights(
         const real* __restrict__ loss, const int* __restrict__ predictions, const int* __restrict__ out_counts,
         const int* __restrict__ labels, int n_out, double* totals) {  // totals null: another launch adds the metrics
     using fixed = typename Fixed<real>::type;
-    constexpr int AHEAD = Fixed<real>::AHEAD, MOST_SAMPLES = 1024 / OWN;  // of a tile of pairs
+    constexpr int AHEAD = Fixed<real>::AHEAD, MOST_SAMPLES = 1024 / OWN, SPAN = 2, PARTS = 2;  // samples: of a tile of pairs
     extern __shared__ double shared_memory[];
     __shared__ real bound[OWN], units[OWN], room[32 * OWN];
     __shared__ int most_events, n_events[MOST_SAMPLES];
@@ -143,13 +155,13 @@ __global__ void __launch_bounds__(1024) deep_weights(
     const int i = (blockIdx.x - layer.first_block) * OWN + t % OWN;  // thread t looks after neuron t % OWN
     const bool valid = i < n_post;
     fixed* sums = reinterpret_cast<fixed*>(shared_memory);                      // [OWN, pitch], up to an even number
-    Kept<real>* list = reinterpret_cast<Kept<real>*>(sums + (OWN * pitch + 1) / 2 * 2);  // [list_capacity + n_slots]: the pairs at work
+    Later<real>* list = reinterpret_cast<Later<real>*>(sums + (OWN * pitch + 3) / 4 * 4);  // [list_capacity + n_slots]: the pairs at work
     real* list_slope = reinterpret_cast<real*>(list + list_capacity + n_slots);
     int* pair_start = reinterpret_cast<int*>(list_slope + list_capacity + n_slots);  // [blockDim]: a tile of pairs
     int* pair_count = pair_start + blockDim.x;
     const auto count_of = [&](int pair) { return pair < n_pairs && valid ? layer.counts[(size_t)(pair / OWN) * n_post + i] : 0; };
 
-    // What is not the work of the kernel ahead: weights and moments.
+    // What is not the work of the kernel ahead: weights and moments, and the spikes; if all of them have room, all slots at once.
     Fetched<real> ahead[AHEAD];
     const int row_step = blockDim.x / OWN, first_row = t / OWN;
 #pragma unroll
@@ -159,24 +171,28 @@ __global__ void __launch_bounds__(1024) deep_weights(
         if (valid && j < n_pre) ahead[u] = fetch(layer, (size_t)j * n_post + i, rule);
     }
     for (int p = t; p < OWN * pitch; p += blockDim.x) sums[p] = 0;
-    wait_for_kernel_ahead();
-
-    // Counts, and, if they have room, all slots of all spikes at once.
     int count = count_of(t);
     const bool dense = n_pairs <= (int)blockDim.x && n_pairs * n_slots <= list_capacity;
     for (int x = t; dense && x < n_pairs * n_slots; x += blockDim.x) {
         const int slot = x / OWN % n_slots, s = x / OWN / n_slots, place = (s * OWN + t % OWN) * n_slots + slot;
         if (!valid || slot >= layer.counts[(size_t)s * n_post + i]) continue;
         const size_t spike = ((size_t)s * n_slots + slot) * n_post + i;
-        list[place] = {layer.factors[spike], layer.errors[spike]};
+        list[place] = {layer.factors[spike], 0, 0, 0};
         list_slope[place] = layer.slopes[spike];
+    }
+    wait_for_kernel_ahead();
+    for (int x = t; dense && x < n_pairs * n_slots; x += blockDim.x) {
+        const int slot = x / OWN % n_slots, s = x / OWN / n_slots;
+        if (!valid || slot >= layer.counts[(size_t)s * n_post + i]) continue;
+        list[(s * OWN + t % OWN) * n_slots + slot].gain = layer.errors[((size_t)s * n_slots + slot) * n_post + i];
     }
     if (totals && blockIdx.x == 0 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
 
     // Back through the resets; without room for all spikes this only finds the bounds, and is done again round by round.
     int n_bounded = 0, total = 0, start = t * n_slots;
-    const auto walk = [&](int pair, int n, Kept<real>* to) {
+    const auto walk = [&](int pair, int n, Later<real>* to) {
         const size_t base = (size_t)(pair / OWN) * n_slots * n_post + i;
+        real sum_gain = 0, sum_gain_q = 0;
         return walk_back(
             n, layer.tau, layer.reset, layer.slope_floor, n_bounded,
             [&](int k, real& q, real& slope, real& error) {
@@ -192,7 +208,9 @@ __global__ void __launch_bounds__(1024) deep_weights(
                 }
             },
             [&](int k, real q, real gain) {
-                if (to) to[k] = {q, gain};
+                sum_gain += gain;
+                sum_gain_q = fma(gain, q, sum_gain_q);
+                if (to) to[k] = {q, gain, sum_gain, sum_gain_q};
             });
     };
     __syncthreads();
@@ -203,7 +221,7 @@ __global__ void __launch_bounds__(1024) deep_weights(
     }
     if (n_bounded) atomicAdd(&layer.bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
     n_bounded = 0;
-    sum_per_neuron(own, room, bound);
+    sum_per_neuron(own, room, bound, min(n_warps, (n_pairs + 31) >> 5));
     // A weight gets something from every spike of its incoming neuron.
     if (t < OWN) bound[t] *= layer.in_slots, units[t] = to_units(bound[t]);
 
@@ -227,29 +245,52 @@ __global__ void __launch_bounds__(1024) deep_weights(
         for (int from = 0; from < total; from += list_capacity) {  // a round takes the pairs whose list starts in [from, from + capacity)
             if (!dense && count > 0 && start >= from && start < from + list_capacity) walk(first + t, count, list + start - from);
             __syncthreads();
-            const int n_units = n_samples * ((most_events + 31) >> 5);  // 32 events of a sample each
+            // A unit: 32 * SPAN events of a sample, and every PARTS-th of its active neurons.
+            const int n_units = n_samples * PARTS * ((most_events + 32 * SPAN - 1) / (32 * SPAN));
             for (int unit = warp; unit < n_units; unit += n_warps) {
-                const int local = unit % n_samples, e = unit / n_samples * 32 + lane;
-                if (e - lane >= n_events[local]) continue;
-                real factor = Constants<real>::infinity();
-                unsigned row = 0;
-                if (e < n_events[local]) {
-                    factor = layer.in_factors[first_event[local] + e];
-                    row = layer.in_rows[first_event[local] + e] & (layer.in_counts ? 0xffffu : 0xffffffffu);
+                const int part = unit % PARTS, local = unit / PARTS % n_samples, e = unit / PARTS / n_samples * 32 * SPAN, n = n_events[local];
+                if (e >= n) continue;
+                real factor[SPAN];
+                unsigned row[SPAN];
+#pragma unroll
+                for (int u = 0; u < SPAN; ++u) {
+                    const long long event = first_event[local] + min(e + u * 32 + lane, n - 1);
+                    factor[u] = e + u * 32 + lane < n ? layer.in_factors[event] : Constants<real>::infinity();
+                    row[u] = layer.in_rows[event] & (layer.in_counts ? 0xffffu : 0xffffffffu);
                 }
-                const real earliest = __shfl_sync(FULL_WARP, factor, 0);
-                for (unsigned left = active[local]; left; left &= left - 1) {
-                    const int neuron = __ffs(left) - 1, n = pair_count[local * OWN + neuron], place = pair_start[local * OWN + neuron] - from;
+                const real earliest = __shfl_sync(FULL_WARP, factor[0], 0);
+                real latest = factor[0];
+#pragma unroll
+                for (int u = 0; u < SPAN; ++u) latest = factor[u] < Constants<real>::infinity() ? factor[u] : latest;
+                latest = __shfl_sync(FULL_WARP, latest, n - 1 - e < 32 * SPAN ? (n - 1 - e) % 32 : 31);
+                unsigned left = active[local];
+                for (int turn = 0; left; ++turn, left &= left - 1) {
+                    if (turn % PARTS != part) continue;
+                    const int neuron = __ffs(left) - 1, n_spikes = pair_count[local * OWN + neuron];
+                    const int place = pair_start[local * OWN + neuron] - from;
                     if (place < 0 || place >= list_capacity) continue;
-                    const Kept<real>* spikes = list + place;
-                    if (!(earliest < spikes[n - 1].q)) continue;  // all 32 come after the last spike
-                    real sum = 0;
-#pragma unroll 2
-                    for (int k = 0; k < n; ++k) {
-                        const Kept<real> spike = spikes[k];
-                        sum = fma(spike.gain, min(factor - spike.q, real(0)), sum);
+                    const Later<real>* spikes = list + place;
+                    // Spikes after all these events come in as two sums; only those among the events are looked at one by one.
+                    int first_after = 0, first_among = 0;
+                    for (int k = 0; k < n_spikes; k += 32) {
+                        const real q = spikes[min(k + lane, n_spikes - 1)].q;
+                        first_after += __popc(__ballot_sync(FULL_WARP, k + lane < n_spikes && !(q > latest)));
+                        first_among += __popc(__ballot_sync(FULL_WARP, k + lane < n_spikes && !(q > earliest)));
                     }
-                    if (sum != 0) Fixed<real>::add(&sums[neuron * pitch + row], sum * factor * units[neuron]);
+                    if (first_among == n_spikes) continue;
+                    real sum_gain = 0, sum_gain_q = 0, sum[SPAN];
+                    if (first_after < n_spikes) sum_gain = spikes[first_after].sum_gain, sum_gain_q = spikes[first_after].sum_gain_q;
+#pragma unroll
+                    for (int u = 0; u < SPAN; ++u) sum[u] = factor[u] < Constants<real>::infinity() ? fma(factor[u], sum_gain, -sum_gain_q) : real(0);
+                    for (int k = first_among; k < first_after; ++k) {
+                        const real q = spikes[k].q, gain = spikes[k].gain;
+#pragma unroll
+                        for (int u = 0; u < SPAN; ++u) sum[u] = fma(gain, min(factor[u] - q, real(0)), sum[u]);
+                    }
+#pragma unroll
+                    for (int u = 0; u < SPAN; ++u) {
+                        if (sum[u] != 0) Fixed<real>::add(&sums[neuron * pitch + row[u]], sum[u] * factor[u] * units[neuron]);
+                    }
                 }
             }
             __syncthreads();
