@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from bats.fused.deep_layout import OWN
 from bats.ops.arguments import blocks
 
 MOST_LAYERS = 8  # of one launch, as in cuda/fused/deep_weights.cu
-OWN = 8
 
 
 def _address(array):
