@@ -12,7 +12,7 @@ SCRATCH_BYTES = 128 * 2**20  # what the spikes of all samples that are worked on
 STATIC_SHARED = 6 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 THREADS = 512  # of forward and backward
-RUNS = (25, 13, 7, 3, 1)  # events of a lane: odd, so that the lanes of a warp find them in different banks
+RUNS = (31, 25, 13, 7, 3, 1)  # events of a lane: odd, so that the lanes of a warp find them in different banks
 MOST_OWN = 16  # neurons of a block, as in cuda/fused/deep_forward.cu
 MOST_COLUMN = 4096  # weights of a column or row that is kept in shared memory
 OWN = 8  # neurons of a block, as in cuda/fused/deep_weights.cu
@@ -28,11 +28,12 @@ ROUND_CAPACITY = 4096  # spikes of a layer that go backwards together
 
 @dataclass(frozen=True)
 class Forward:
-    """n_own: neurons of a block; run: most events of a lane; pitch: of a weight column in shared memory, 0: none;
+    """n_own: neurons of a block; run: most events of a lane; scratch: values that sums and sort need; pitch: of a weight column in shared memory, 0: none;
     capacity: of the list that a block sorts for itself, 0: it does not; groups: of samples, per block of neurons."""
 
     n_own: int
     run: int
+    scratch: int
     pitch: int
     capacity: int
     groups: int
@@ -71,15 +72,16 @@ def forward(batch, n_pre, n_post, pre_slots, itemsize, limit):
     n_own = min(MOST_OWN, n_post)
     while n_own > 4 and 2 * blocks(n_post, n_own) * batch <= N_PROCESSORS:
         n_own = (n_own + 1) // 2
-    fixed = capacity * (2 * itemsize + 8) + (4 * BUCKETS * THREADS if capacity else 0)
+    sorting = (capacity * (itemsize + 4) + 4 * BUCKETS * THREADS) if capacity else 0
     pitch = 32 * blocks(n_pre, 32) + 2  # columns begin two banks apart
-    choices = [(own, run, pitch) for own in {n_own, min(n_own, 8), min(n_own, 4)} for run in RUNS[:3] if n_pre <= MOST_COLUMN]
+    choices = [(own, run, pitch) for own in {n_own, min(n_own, 8), min(n_own, 4)} for run in RUNS[:4] if n_pre <= MOST_COLUMN]
     choices += [(own, run, 0) for own in {n_own, min(n_own, 4), 1} for run in RUNS]
     choices.sort(key=lambda choice: (choice[2] == 0, -choice[0], -choice[1]))
     for own, run, columns in choices:
-        shared = fixed + own * columns * itemsize + 32 * run * (2 * own * itemsize + 4 * itemsize + 4)
+        scratch = 4 * blocks(max(2 * own * 32 * run * itemsize, sorting), 4 * itemsize)
+        shared = scratch * itemsize + own * columns * itemsize + 32 * run * (4 * itemsize + 4) + capacity * (itemsize + 4)
         if shared + STATIC_SHARED <= limit:
-            return Forward(own, run, columns, capacity, _groups(batch, blocks(n_post, own)), shared)
+            return Forward(own, run, scratch, columns, capacity, _groups(batch, blocks(n_post, own)), shared)
     return None
 
 

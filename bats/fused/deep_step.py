@@ -155,7 +155,7 @@ class DeepFusedStep:
             before.list_q, before.list_places, before.list_counts, np.int32(shape.capacity),
             layer.matrix, np.int32(n), np.int32(self.sizes[k]), np.int32(self.sizes[k + 1]), np.int32(self.slots[k]),
             neuron.c, neuron.reset, self.last_factor,
-            np.int32(shape.n_own), np.int32(shape.run), np.int32(shape.pitch),
+            np.int32(shape.n_own), np.int32(shape.run), np.int32(shape.scratch), np.int32(shape.pitch),
             train.factors, train.slopes, train.counts, status, np.int32(len(status)),
         )  # fmt: skip
         grid = (blocks(self.sizes[k + 1], shape.n_own), shape.groups)

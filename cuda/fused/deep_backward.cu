@@ -126,8 +126,8 @@ __device__ __forceinline__ real error_from_outputs(const OutputRoom<real>& room,
 #pragma unroll 4
     for (int k = 0; k < n; ++k) {
         const Kept<real> spike = room.list[k];
-        const real part = row[room.list_neuron[k]] * spike.gain;
-        if (e < spike.q) sum = fma(part, 2 * e - spike.q, sum);
+        const real w = row[room.list_neuron[k]];  // whatever the comparison says: a branch would keep the loads from overlapping
+        sum = fma(w * (e < spike.q ? spike.gain : real(0)), 2 * e - spike.q, sum);
     }
     return sum * e / tau;
 }

@@ -50,7 +50,7 @@ __device__ __forceinline__ void fill_tile(const Tile<real>& tile, const real* q,
 // Columns of the weights to shared memory, each `pitch` long; the first n_own threads of every MOST_OWN own one.
 template <typename real>
 __device__ __forceinline__ void load_columns(real* columns, int pitch, const real* weights, int n_pre, int n_post, int first, int n_own) {
-    constexpr int WIDTH = Vector<real>::WIDTH, PARTS = MOST_OWN / WIDTH, AHEAD = 4;
+    constexpr int WIDTH = Vector<real>::WIDTH, PARTS = MOST_OWN / WIDTH, AHEAD = 7;
     const int t = threadIdx.x, n_columns = min(n_own, n_post - first);
     if (n_columns == MOST_OWN && n_post % WIDTH == 0) {
         const int part = t % PARTS * WIDTH, step = blockDim.x / PARTS;
@@ -170,7 +170,8 @@ __global__ void __launch_bounds__(512) deep_forward(
         real* list_q, unsigned* list_places, int* list_counts, int list_capacity,            // [batch, n_pre_slots * n_pre]; LIST: given
         const real* __restrict__ weights,                                                    // [n_pre, n_post]
         int batch, int n_pre, int n_post, int n_slots, real c, real reset, real last_factor,  // e^{t_max / tau}
-        int n_own, int longest_run, int pitch,  // of a column in shared memory, 0: it stays in global memory
+        int n_own, int longest_run, int scratch,  // values that sums and sort need
+        int pitch,  // of a column in shared memory, 0: it stays in global memory
         real* __restrict__ factors, real* __restrict__ slopes, int* __restrict__ counts,  // [batch, n_slots, n_post], [batch, n_post]
         unsigned long long* status, int n_rows) {  // [n_rows, 4]: spikes, silent, overflowing, non-finite
     extern __shared__ double shared_memory[];
@@ -178,16 +179,21 @@ __global__ void __launch_bounds__(512) deep_forward(
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, room = 32 * longest_run;
     const int i = blockIdx.x * n_own + warp;
     const bool owner = warp < n_own && i < n_post;
-    int* buckets = reinterpret_cast<int*>(shared_memory);
-    real* columns = reinterpret_cast<real*>(buckets + (kind == SPIKES ? BUCKETS * blockDim.x : 0));
-    real *sums_a = columns + n_own * pitch, *sums_b = sums_a + n_own * room;
+    real *sums_a = reinterpret_cast<real*>(shared_memory), *sums_b = sums_a + n_own * room;
+    real* columns = sums_a + scratch;
     Tile<real> tile;
-    tile.e = sums_b + n_own * room, tile.y_high = tile.e + room, tile.y_low = tile.y_high + room, tile.limit = tile.y_low + room;
+    tile.e = columns + n_own * pitch, tile.y_high = tile.e + room, tile.y_low = tile.y_high + room, tile.limit = tile.y_low + room;
     SpikeList<real> list;
-    list.q = tile.limit + room, list.other_q = list.q + list_capacity;
+    list.other_q = tile.limit + room;
     tile.row = reinterpret_cast<unsigned*>(list.other_q + list_capacity);
-    list.place = tile.row + room, list.other_place = list.place + list_capacity;
+    list.other_place = tile.row + room;
+    // What only the sort needs lies where the sums come later.
+    int* buckets = reinterpret_cast<int*>(shared_memory);
+    list.q = reinterpret_cast<real*>(buckets + BUCKETS * blockDim.x);
+    list.place = reinterpret_cast<unsigned*>(list.q + list_capacity);
 
+    Sample sample = {0, 0, 0};
+    if (kind == EVENTS) sample = samples[*cursor + blockIdx.y];  // on its way together with the weights
     if (pitch) load_columns(columns, pitch, weights, n_pre, n_post, blockIdx.x * n_own, n_own);
     wait_for_kernel_ahead();
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
@@ -196,7 +202,7 @@ __global__ void __launch_bounds__(512) deep_forward(
         const unsigned* rows;
         int n_events;
         if (kind == EVENTS) {
-            Sample sample = samples[*cursor + s];
+            if (s != blockIdx.y) sample = samples[*cursor + s];
             q = event_factors + sample.first;
             rows = event_rows + sample.first;
             n_events = sample.n_events;

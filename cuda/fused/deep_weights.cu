@@ -247,17 +247,27 @@ __global__ void __launch_bounds__(1024) deep_weights(
             __syncthreads();
             // A unit: 32 * SPAN events of a sample, and every PARTS-th of its active neurons.
             const int n_units = n_samples * PARTS * ((most_events + 32 * SPAN - 1) / (32 * SPAN));
+            real next_factor[SPAN];
+            unsigned next_row[SPAN];
+            const auto fetch_events = [&](int unit) {  // of the next unit: they come while this one is worked on
+                const int local = unit / PARTS % n_samples, e = unit / PARTS / n_samples * 32 * SPAN, n = n_events[local];
+#pragma unroll
+                for (int u = 0; u < SPAN; ++u) {
+                    const bool exists = unit < n_units && e + u * 32 + lane < n;
+                    const long long event = first_event[local] + e + u * 32 + lane;
+                    next_factor[u] = exists ? layer.in_factors[event] : Constants<real>::infinity();
+                    next_row[u] = exists ? layer.in_rows[event] & (layer.in_counts ? 0xffffu : 0xffffffffu) : 0;
+                }
+            };
+            fetch_events(warp);
             for (int unit = warp; unit < n_units; unit += n_warps) {
                 const int part = unit % PARTS, local = unit / PARTS % n_samples, e = unit / PARTS / n_samples * 32 * SPAN, n = n_events[local];
-                if (e >= n) continue;
                 real factor[SPAN];
                 unsigned row[SPAN];
 #pragma unroll
-                for (int u = 0; u < SPAN; ++u) {
-                    const long long event = first_event[local] + min(e + u * 32 + lane, n - 1);
-                    factor[u] = e + u * 32 + lane < n ? layer.in_factors[event] : Constants<real>::infinity();
-                    row[u] = layer.in_rows[event] & (layer.in_counts ? 0xffffu : 0xffffffffu);
-                }
+                for (int u = 0; u < SPAN; ++u) factor[u] = next_factor[u], row[u] = next_row[u];
+                fetch_events(unit + n_warps);
+                if (e >= n) continue;
                 const real earliest = __shfl_sync(FULL_WARP, factor[0], 0);
                 real latest = factor[0];
 #pragma unroll
