@@ -28,8 +28,9 @@ ROUND_CAPACITY = 4096  # spikes of a layer that go backwards together
 
 @dataclass(frozen=True)
 class Forward:
-    """n_own: neurons of a block; run: most events of a lane; scratch: values that sums and sort need; pitch: of a weight column in shared memory, 0: none;
-    capacity: of the list that a block sorts for itself, 0: it does not; groups: of samples, per block of neurons."""
+    """n_own: neurons of a block; run: most events of a lane; scratch: values that sums and sort need; pitch: of a weight column in
+    shared memory, 0: none; capacity: of the list that a block sorts for itself, 0: it does not; groups: of samples, per block of
+    neurons."""
 
     n_own: int
     run: int

@@ -13,13 +13,6 @@ struct __align__(16) Sample {
     int label;
 };
 
-// Quotients and roots to one or two units in the last place in float: divisions that round to the last bit take longer than all
-// the rest of a spike.
-__device__ __forceinline__ float inverse(float x) { return __fdividef(1.0f, x); }
-__device__ __forceinline__ double inverse(double x) { return 1 / x; }
-__device__ __forceinline__ float root(float x) { return x > 0 ? x * rsqrtf(x) : 0.0f; }
-__device__ __forceinline__ double root(double x) { return sqrt(x); }
-
 template <typename real>
 struct __align__(2 * sizeof(real)) Kept {  // of a spike
     real q, gain;
@@ -77,8 +70,8 @@ __device__ __forceinline__ real walk_back(int count, real tau, real reset, real 
                 slope[u] = slope_floor;
                 n_bounded += last - u >= 0;
             }
-            y[u] = inverse(q[u]);
-            inverse_slope[u] = inverse(slope[u]);
+            y[u] = 1 / q[u];
+            inverse_slope[u] = 1 / slope[u];
         }
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {

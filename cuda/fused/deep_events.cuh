@@ -1,7 +1,6 @@
 #pragma once
 // What the forward kernels of the fused step for several hidden layers share: where events come from, and the bound that spares the exact
 // test of docs/theory.md, (12).
-#include "fused/deep.cuh"
 #include "lif/crossing.cuh"
 
 constexpr int EVENTS = 0, SPIKES = 1, LIST = 2;  // what comes in: events of the images, spikes to be sorted, spikes sorted before
@@ -25,17 +24,4 @@ template <typename real>
 __device__ __forceinline__ real limit_of_interval(real e, real next, real y_low, real c) {
     const real width = next - e, rounding = next * real(1e-6);  // the bound must not be sharper than the exact test
     return c * (next - width * width * y_low - rounding);
-}
-
-// As first_crossing of lif/crossing.cuh, with q = 1 / y: the upward crossing in [y_low, y_high], given that crosses() holds.
-template <typename real>
-struct Crossing {
-    real y, q, slope;
-};
-
-template <typename real>
-__device__ __forceinline__ Crossing<real> crossing_in(real a, real b, real c, real y_high, real y_low) {
-    const real x = root(discriminant(a, b, c));
-    const real y = min(max((b + x) * inverse(a + a), y_low), y_high);
-    return {y, inverse(y), x * y};
 }

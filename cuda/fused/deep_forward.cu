@@ -33,9 +33,9 @@ __device__ __forceinline__ void fill_tile(const Tile<real>& tile, const real* q,
             e = q[first + j];
             row = rows[first + j] & mask;
             const real next = first + j + 1 < n_events ? min(q[first + j + 1], last_factor) : last_factor;
-            y_high = inverse(e);
+            y_high = 1 / e;
             if (e < next) {
-                y_low = inverse(next);
+                y_low = 1 / next;
                 limit = limit_of_interval(e, next, y_low, c);
             }
         }
@@ -141,8 +141,8 @@ __device__ __forceinline__ void take_tile(Neuron<real>& neuron, const Tile<real>
             pending &= ~((1u << hit) - 1);
             real q = 0;
             if (lane == hit) {
-                const Crossing<real> spike = crossing_in(a, b - neuron.fall, c, y_high, y_low);
-                q = spike.q;
+                const Spike<real> spike = first_crossing(a, b - neuron.fall, c, y_high, y_low);
+                q = 1 / spike.y;
                 factors[(size_t)neuron.n * n_post] = q;
                 slopes[(size_t)neuron.n * n_post] = spike.slope;
                 y_high = spike.y;  // the rest of this interval begins at the spike

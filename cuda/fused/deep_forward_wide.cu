@@ -23,17 +23,18 @@ struct Walk {
 template <typename real>
 __device__ __forceinline__ void fire(Walk<real>& walk, const Interval<real>& event, real a, real b, real c, real reset, int n_slots,
                                      real* factors, real* slopes, int stride) {
-    for (real y_high = inverse(event.e); crosses(a, b - walk.fall, c, y_high, event.y_low);) {
+    for (real y_high = 1 / event.e; crosses(a, b - walk.fall, c, y_high, event.y_low);) {
         if (walk.n == n_slots) {
             walk.overflow = true;
             walk.fall = Constants<real>::infinity();
             return;
         }
-        const Crossing<real> spike = crossing_in(a, b - walk.fall, c, y_high, event.y_low);
-        factors[(size_t)walk.n * stride] = spike.q;
+        const Spike<real> spike = first_crossing(a, b - walk.fall, c, y_high, event.y_low);
+        const real q = 1 / spike.y;
+        factors[(size_t)walk.n * stride] = q;
         slopes[(size_t)walk.n * stride] = spike.slope;
         ++walk.n;
-        walk.fall += reset * spike.q;
+        walk.fall += reset * q;
         y_high = spike.y;
         if (n_slots == 1) walk.fall = Constants<real>::infinity();  // time to first spike: nothing overflows
     }
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(512) deep_forward_wide(
             if (j >= n_tile) {
                 interval.e = 0;
             } else if (e < next) {
-                interval.y_low = inverse(next);
+                interval.y_low = 1 / next;
                 interval.limit = limit_of_interval(e, next, interval.y_low, c);
             }
             events[j] = interval;

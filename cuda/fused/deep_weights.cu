@@ -19,7 +19,7 @@ struct Fixed;
 template <>
 struct Fixed<float> {
     using type = int;
-    static constexpr int AHEAD = 7;  // weights of a thread that are fetched before their gradient is known
+    static constexpr int AHEAD = 6;  // weights of a thread that are fetched before their gradient is known
     static constexpr float LIMIT = 1 << 30;
     static __device__ __forceinline__ void add(type* sum, float value) { atomicAdd(sum, __float2int_rn(value)); }
 };
@@ -107,16 +107,6 @@ __device__ __forceinline__ Fetched<real> fetch(const Layer<real>& layer, size_t 
     return {layer.weights[w], layer.m[w], layer.v[w]};
 }
 
-// As adam_change of optim/update.cuh.
-template <typename real>
-__device__ __forceinline__ real change(real g, real& m, real& v, const Moments<real>& moments, real rate, real correct1, real correct2) {
-    m = moments.beta1 * m + (1 - moments.beta1) * g;
-    v = moments.beta2 * v + (1 - moments.beta2) * g * g;
-    real step = m * correct1;
-    if (moments.nesterov) step = moments.beta1 * step + (1 - moments.beta1) * correct1 * g;
-    return -rate * step * inverse(root(v * correct2) + moments.epsilon);
-}
-
 template <typename real>
 __device__ __forceinline__ void step_weight(const Layer<real>& layer, size_t w, Fetched<real> old, real g, const Rule& rule,
                                             const Moments<real>& moments, real rate, real correct1, real correct2) {
@@ -124,7 +114,7 @@ __device__ __forceinline__ void step_weight(const Layer<real>& layer, size_t w, 
     if (rule.mode & STORE) layer.gradient[w] = g;
     if (!(rule.mode & UPDATE)) return;
     if (rule.has_moments) {
-        layer.weights[w] = old.weight + change(g, old.m, old.v, moments, rate, correct1, correct2);
+        layer.weights[w] = old.weight + adam_change(g, old.m, old.v, moments, rate, correct1, correct2);
         layer.m[w] = old.m;
         layer.v[w] = old.v;
     } else {
