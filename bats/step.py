@@ -3,7 +3,7 @@
 import numpy as np
 
 from bats.device import to_numpy
-from bats.fused import FusedStep, reason_against
+from bats.fused import fused_step, reason_against
 from bats.graphs import GraphCache
 from bats.sources import Resident
 
@@ -15,7 +15,7 @@ class Step:
     batch_size: largest batch; max_simulation: seconds
     graph: "auto" (True on CUDA), True or False: whether a step is captured in a CUDA graph at its second use and
     replayed from then on, with the same bits
-    fused: False, True or "auto": whether the step runs as the three kernels of bats.fused, for networks of one hidden layer on CUDA;
+    fused: False, True or "auto": whether the step runs as the kernels of bats.fused, for dense networks on CUDA;
     "auto" does where it can, and `fused_reason` says why not. The same mathematics in another order: results agree to rounding.
     A fused step leaves no spike trains in the layers
 
@@ -67,7 +67,7 @@ class Step:
         self.fused_reason = reason_against(*what, self.max_simulation) if fused else "it was not asked for"
         if fused is True and self.fused_reason is not None:
             raise ValueError(f'fused: expected False or "auto", received True, which cannot be: {self.fused_reason}')
-        return None if self.fused_reason is not None else FusedStep(*what, self.batch_size, self.max_simulation)
+        return None if self.fused_reason is not None else fused_step(*what, self.batch_size, self.max_simulation)
 
     @property
     def fused(self):

@@ -5,6 +5,7 @@ import numpy as np
 import bats
 from bats import stdp, timestep
 from bats.ensemble import Ensemble
+from bats.fused import DeepFusedStep
 from bats.sources import LatencyImages
 from bats.step import Step
 
@@ -68,8 +69,25 @@ def ensemble_steps(device, dtype, rng):
     print(dtype, "ensemble", ensemble.weights.shape)
 
 
+def deep_fused_steps(device, dtype, rng):
+    """The fused kernels of several hidden layers: every block sorting for itself or not, batches whole and in parts."""
+    source = LatencyImages(rng.integers(0, 256, (40, 90)).astype(np.uint8), rng.integers(0, 5, 40))
+    for loss, max_n_spike in ((bats.SpikeCountClassLoss(5, 1), 6), (bats.TTFSSoftmaxCrossEntropy(0.01), 1)):
+        for options in ({}, {"shared_limit": 31_000, "at_once": 5}):
+            layers = [bats.LIFLayer(None, n, 0.1, 0.05, 0.05, max_n_spike=max_n_spike, name=f"layer {n}") for n in (70, 33, 41, 5)]
+            network = bats.Network([bats.InputLayer(90), *layers], device=device, dtype=dtype, seed=0)
+            step = Step(network, loss, source, 36, 0.5, bats.AdamOptimizer(0.01), graph=False, fused=True)
+            step._fused = DeepFusedStep(network, loss, step.optimizer, step.source, 36, 0.5, **options)
+            step.start(rng.permutation(40))
+            while step.train_next():
+                pass
+            step.evaluate(np.arange(17))
+            print(dtype, type(loss).__name__, "deep fused", step.metrics()["loss"])
+
+
 def run(device, rng):
     for dtype in ("float32", "float64"):
+        deep_fused_steps(device, dtype, rng)
         grid_steps(device, dtype, rng)
         timestep_steps(device, dtype, rng)
         ensemble_steps(device, dtype, rng)

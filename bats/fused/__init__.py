@@ -1,10 +1,17 @@
-"""The whole training step of a network with one hidden layer in three CUDA kernels (docs/performance.md).
+"""The whole training step of a dense network in few CUDA kernels: three with one hidden layer, 2 n + 1 with n > 1 of them.
 
 bats.step.Step uses it on request (`fused=`); the step made of single operations stays beside it, for every other network and as
 the oracle of the tests.
 """
 
+from bats.fused.deep_step import DeepFusedStep
 from bats.fused.eligibility import reason_against
 from bats.fused.step import FusedStep
 
-__all__ = ["FusedStep", "reason_against"]
+
+def fused_step(network, *arguments, **options):
+    """The fused step made for the network's number of hidden layers."""
+    return (FusedStep if len(network.layers) == 3 else DeepFusedStep)(network, *arguments, **options)
+
+
+__all__ = ["DeepFusedStep", "FusedStep", "fused_step", "reason_against"]

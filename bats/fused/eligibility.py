@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from bats.device import array_module
-from bats.fused import layout
+from bats.fused import deep_layout, layout
 from bats.layers import LIFLayer
 from bats.losses import SpikeCountClassLoss, TTFSSoftmaxCrossEntropy
 from bats.optimizers import AdamOptimizer, GradientDescentOptimizer, NAdamOptimizer
@@ -35,15 +35,16 @@ def reason_against(network, loss, optimizer, source, max_simulation):
     if reason is not None:
         return reason
     layers = network.layers[1:]
-    if len(layers) != 2 or any(type(layer) is not LIFLayer for layer in layers):
-        return f"expected two dense LIF layers, received {', '.join(type(layer).__name__ for layer in layers)}"
-    hidden, output = layers
+    if len(layers) < 2 or any(type(layer) is not LIFLayer for layer in layers):
+        return f"expected two or more dense LIF layers, received {', '.join(type(layer).__name__ for layer in layers)}"
+    *hidden_layers, output = layers
+    hidden = layers[0]
     if any(layer.regularizer is not None for layer in layers):
         return "a layer has a regularizer"
     if any(getattr(layer, "grid", None) is not None for layer in network.layers):
         return "a layer has a time grid"
-    if hidden.tau_s != output.tau_s:
-        return f"expected one tau_s for both layers, received {hidden.tau_s} and {output.tau_s}"
+    if any(layer.tau_s != output.tau_s for layer in hidden_layers):
+        return f"expected one tau_s for all layers, received {', '.join(str(layer.tau_s) for layer in layers)}"
     if not max_simulation < float(hidden.neuron.length):
         return f"expected max_simulation below 16 tau_s = {float(hidden.neuron.length):g} s, received {max_simulation:g}"
     if type(loss) not in LOSSES:
@@ -52,11 +53,18 @@ def reason_against(network, loss, optimizer, source, max_simulation):
         return f"expected one of {', '.join(kind.__name__ for kind in OPTIMIZERS)}, received {type(optimizer).__name__}"
     if type(source) is not Resident:
         return f"expected images or spike trains that stay the same in all epochs, received {type(source).__name__}"
-    if max(hidden.n_neurons, hidden.max_n_spike) >= MOST_NEURONS:
-        return f"expected fewer than {MOST_NEURONS} hidden neurons and slots, received {hidden.n_neurons} and {hidden.max_n_spike}"
+    for layer in hidden_layers:
+        if max(layer.n_neurons, layer.max_n_spike) >= MOST_NEURONS:
+            return f"expected fewer than {MOST_NEURONS} hidden neurons and slots, received {layer.n_neurons} and {layer.max_n_spike}"
     sizes = tuple(layer.n_neurons for layer in network.layers)
     if sizes[0] * sizes[1] >= MOST_WEIGHTS:
         return f"expected fewer than {MOST_WEIGHTS} weights in the first layer, received {sizes[0] * sizes[1]}"
-    if not layout.fits(sizes, output.max_n_spike, hidden.max_n_spike, np.dtype(network.dtype).itemsize, shared_limit()):
+    slots = tuple(layer.max_n_spike for layer in layers)
+    itemsize = np.dtype(network.dtype).itemsize
+    if len(layers) > 2:
+        fits = deep_layout.fits(sizes, slots, itemsize, shared_limit())
+    else:
+        fits = layout.fits(sizes, slots[1], slots[0], itemsize, shared_limit())
+    if not fits:
         return f"layers of {sizes} neurons need more shared memory than a block has"
     return None

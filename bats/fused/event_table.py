@@ -12,14 +12,13 @@ _ROWS = np.dtype({"names": ["rows", "wide"], "formats": [np.uintp, np.int32], "i
 class EventTable:
     """source: Resident of images or spike trains; neuron: of the layer that receives the events; last_factor: e^{t_max / tau}.
 
-    factors [n_events] = e^{t / tau} < last_factor; rows [n_events], the input neuron, uint16 where that is enough, else int32;
-    samples [n, 2] int64: the place of a sample's first event, and its number of events with its label in the upper half (struct
-    Sample of cuda/fused/batch.cuh).
+    factors [n_events] = e^{t / tau} < last_factor; rows [n_events], the input neuron, of integers of type kind; samples [n, 2]
+    int64: the place of a sample's first event, and its number of events with its label in the upper half (struct Sample of
+    cuda/fused/batch.cuh).
     """
 
-    def __init__(self, source, neuron, last_factor, n_inputs):
+    def __init__(self, source, neuron, last_factor=np.inf, kind=np.int32):
         xp, n = source.xp, len(source)
-        kind = np.uint16 if n_inputs <= 2**16 else np.int32
         size = max(1, min(CHUNK, n))
         place = source.allocate(size)
         order, cursor = xp.arange(n, dtype=np.int32), xp.zeros(1, dtype=np.int64)

@@ -30,8 +30,6 @@ class _Configuration(ctypes.Structure):
 @functools.cache
 def _driver():
     """The driver's launch function, or None where dependent launches cannot be had."""
-    if not EARLY:
-        return None
     runtime = array_module("cuda").cuda
     if int(runtime.Device().compute_capability) < _LEAST_CAPABILITY or runtime.runtime.driverGetVersion() < _LEAST_DRIVER:
         return None
@@ -48,7 +46,7 @@ def address(array):
 
 def launch(kernel, grid, n_threads, arguments, shared):
     """kernel: a CuPy kernel; grid: up to three numbers of blocks; arguments: CuPy arrays and NumPy scalars or records."""
-    call = _driver()
+    call = _driver() if EARLY else None
     if call is None:
         kernel(grid, (n_threads,), arguments, shared_mem=shared)
         return

@@ -32,7 +32,9 @@ class FusedStep:
         self.dtype, xp = np.dtype(network.dtype), network.xp
         real = self.dtype.type
         self.last_factor = real(np.exp(max_simulation / float(hidden.neuron.tau)))
-        self.table = EventTable(source, hidden.neuron, self.last_factor, network.layers[0].n_neurons)
+        rows = np.uint16 if network.layers[0].n_neurons <= 2**16 else np.int32
+        self.table = EventTable(source, hidden.neuron, self.last_factor, rows)
+        self.in_slots = source.n_slots
         self.shared_limit = shared_limit or eligibility.shared_limit()
         self.at_once = at_once or layout.samples_at_once(batch_size, hidden.n_neurons, hidden.max_n_spike, self.dtype.itemsize)
         n, n_hidden, n_out, slots = self.at_once, hidden.n_neurons, output.n_neurons, output.max_n_spike
@@ -150,7 +152,7 @@ class FusedStep:
         arguments = (
             room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_gains, room.slopes, room.places,
             np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
-            np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
+            np.int32(self.in_slots), np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
             np.int32(shape.update_capacity), np.int32(shape.out_capacity), room.out_spikes, room.out_neurons, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
             real(1 / batch), np.int32(mode), np.int32(staged),

@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         const real* spike_q, real* spike_gains,  // [batch, worst]; gains: room for spikes that outgrow shared memory
         const real* slopes,                      // [batch, n_slots, n_hidden]
         const Place* places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
-        int batch, int n_pre, int n_hidden, int n_slots, long long worst, real tau, real reset, real slope_floor, int capacity, int copied,
+        int batch, int n_pre, int n_hidden, int n_slots, int in_slots, long long worst, real tau, real reset, real slope_floor, int capacity, int copied,
         const typename Two<real>::type* out_spikes, const int* out_neurons,
         const int* out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode, int staged,
@@ -331,7 +331,7 @@ __global__ void __launch_bounds__(1024) weight_step(
                                  list_slopes, units, scan_room};
     const auto find_units = [&](real own) {
         sum_per_neuron(own, room, bound);  // synchronizes
-        if (t < NEURONS) units[t] = to_units(bound[t]);
+        if (t < NEURONS) units[t] = to_units(bound[t] *= in_slots);  // as many events of one input neuron
         if (t == 0) taken = n_warps;
         __syncthreads();
     };

@@ -7,7 +7,7 @@ import numpy as np
 
 import bats
 from bats.augmentation import ElasticImages
-from bats.fused import eligibility, layout
+from bats.fused import deep_layout, eligibility, layout
 from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 
@@ -28,20 +28,24 @@ class Eligibility(unittest.TestCase):
             return eligibility.reason_against(network, loss, optimizer, source.to("cpu", "float32"), max_simulation)
 
     def test_reasons(self):
-        self.assertIsNone(self.reason(network(), optimizer=bats.AdamOptimizer(0.1)))
+        for sizes in ((36, 20, 4), (36, 20, 20, 4), (36, *[20] * 9, 4)):
+            self.assertIsNone(self.reason(network(sizes), optimizer=bats.AdamOptimizer(0.1)))
         elastic = ElasticImages(np.zeros((2, 6, 6), np.uint8), [0, 1], seed=0)
         other_tau = network()
         other_tau.layers[2].tau_s = 0.2
         for found, message in (
-            (self.reason(network((36, 20, 20, 4))), "expected two dense LIF layers, received LIFLayer, LIFLayer, LIFLayer"),
+            (self.reason(network((36, 4))), "expected two or more dense LIF layers, received LIFLayer"),
             (self.reason(network(), bats.SpikeTimeLoss()), "expected one of SpikeCountClassLoss, .*, received SpikeTimeLoss"),
             (self.reason(network(), source=elastic), "stay the same in all epochs, received _ResidentElastic"),
             (self.reason(network(), max_simulation=np.inf), "expected max_simulation below 16 tau_s = 1.6 s, received inf"),
             (self.reason(network(grid=bats.TimeGrid(0.001))), "a layer has a time grid"),
             (self.reason(network(regularizer=bats.SpikeRateRegularizer())), "a layer has a regularizer"),
-            (self.reason(other_tau), "expected one tau_s for both layers, received 0.1 and 0.2"),
+            (self.reason(other_tau), "expected one tau_s for all layers, received 0.1, 0.2"),
             (self.reason(network(max_n_spike=10**5)), "expected fewer than 65536 hidden neurons and slots"),
             (self.reason(network((36, 20, 4000))), "more shared memory than a block has"),
+            (self.reason(network((36, 20, 20, 4000))), "more shared memory than a block has"),
+            (self.reason(network((20_000, 20, 20, 4))), "more shared memory than a block has"),
+            (self.reason(network((36, 10**5, 20, 4))), "expected fewer than 65536 hidden neurons and slots"),
         ):
             self.assertRegex(found or "", message)
 
@@ -79,6 +83,32 @@ class Layouts(unittest.TestCase):
                 self.assertTrue(1 <= shape.group <= 32 and 1 <= shape.slices <= shape.threads // 32)
                 self.assertLessEqual(shape.slices * (shape.group * sizes[2] + 128) * itemsize, shape.update_shared)
                 self.assertTrue(1 <= shape.hidden_warps <= 16)
+        self.assertGreater(accepted, 100)
+
+
+    def test_limits_of_deep_networks(self):
+        """The same for the kernels of several hidden layers, and that a part's worst case stays within SCRATCH_BYTES."""
+        rng, accepted = np.random.default_rng(1), 0
+        for _ in range(300):
+            n_layers = int(rng.integers(3, 6))
+            sizes = tuple(int(10 ** rng.uniform(0, high)) for high in (4, *[4] * (n_layers - 1), 2.5))
+            slots = tuple(int(10 ** rng.uniform(0, 1.7)) for _ in range(n_layers))
+            itemsize = int(rng.choice([4, 8]))
+            if not deep_layout.fits(sizes, slots, itemsize):
+                continue
+            accepted += 1
+            for batch in (1, 5, 31, 32, 1024):
+                part = deep_layout.samples_at_once(batch, sizes, slots, itemsize)
+                self.assertTrue(1 <= part <= batch)
+                spikes = part * sum(n * k for n, k in zip(sizes[1:], slots, strict=True))
+                self.assertTrue(part == 1 or spikes * (5 * itemsize + 8) <= deep_layout.SCRATCH_BYTES)
+                for shape in deep_layout.layouts(part, sizes, slots, itemsize, layout.MAX_SHARED):
+                    shared = shape[1] if isinstance(shape, tuple) else shape.shared
+                    self.assertLessEqual(shared + deep_layout.STATIC_SHARED, layout.MAX_SHARED)
+                    capacity = shape[0] if isinstance(shape, tuple) else shape.capacity
+                    self.assertGreaterEqual(capacity, 0 if isinstance(shape, deep_layout.Forward) else 1)
+                    if isinstance(shape, deep_layout.Forward):
+                        self.assertTrue(1 <= shape.n_own <= 16 and shape.run % 2 and shape.run < 32)
         self.assertGreater(accepted, 100)
 
 
