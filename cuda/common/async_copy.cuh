@@ -1,7 +1,20 @@
 #pragma once
 // Copies from global to shared memory that go on while the thread does other things (cp.async; compute capability 8.0 and later,
-// plain copies before). Both addresses are multiples of 16 bytes.
+// plain copies before).
 
+// One number.
+template <typename real>
+__device__ __forceinline__ void copy_number(real* to_shared, const real* from) {
+#if __CUDA_ARCH__ >= 800
+    const unsigned to = (unsigned)__cvta_generic_to_shared(to_shared);
+    if (sizeof(real) == 4) asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+    else asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
+#else
+    *to_shared = *from;
+#endif
+}
+
+// 16 bytes, at addresses that are multiples of 16.
 __device__ __forceinline__ void copy_16_bytes(void* to_shared, const void* from) {
 #if __CUDA_ARCH__ >= 800
     const unsigned to = (unsigned)__cvta_generic_to_shared(to_shared);

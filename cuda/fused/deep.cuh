@@ -4,8 +4,10 @@
 // As in the fused step of one hidden layer, all times lie below one origin's reach, so a spike is known by its factor q = e^{t / tau}
 // and is the next layer's event factor E itself. A spike's gain is kept as G = delta tau / (z q^2): an event at E < q adds
 // G E (E - q) to the gradient of its weight, and w G E (2 E - q) / tau to dL/dt of the event (docs/theory.md, (30)).
+#include "common/async_copy.cuh"
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "fused/dependent_launch.cuh"
 
 struct __align__(16) Sample {
     long long first;  // of its events in the list of all events
@@ -24,33 +26,15 @@ struct __align__(16) Vector {
     real value[WIDTH];
 };
 
-// Copies from global to shared memory that no register waits for; `n` values, by a group of threads of which this is number `rank`.
-template <typename real>
-__device__ __forceinline__ void copy_ahead(real* to, const real* from) {
-    const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    if (sizeof(real) == 4) asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");
-    else asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(address), "l"(from) : "memory");
-}
+// Copies n values from global to shared memory, by a group of threads of which this is number `rank`; wait_for_copies() ends it.
 template <typename real>
 __device__ __forceinline__ void copy_ahead(real* to, const real* from, int n, int rank, int size) {
     constexpr int WIDTH = Vector<real>::WIDTH;
     if (((size_t)from | (size_t)to | (size_t)n * sizeof(real)) % 16) {
-        for (int k = rank; k < n; k += size) copy_ahead(to + k, from + k);
+        for (int k = rank; k < n; k += size) copy_number(to + k, from + k);
         return;
     }
-    for (int k = rank * WIDTH; k < n; k += size * WIDTH) {
-        const unsigned address = (unsigned)__cvta_generic_to_shared(to + k);
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from + k) : "memory");
-    }
-}
-__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-// A kernel may start while the one ahead of it still runs (bats/fused/overlap.py). Before wait_for_kernel_ahead it may read only what was
-// complete when that one passed this line, which is all that the kernels before it wrote; and it may write nothing they read.
-__device__ __forceinline__ void wait_for_kernel_ahead() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
-#endif
+    for (int k = rank * WIDTH; k < n; k += size * WIDTH) copy_16_bytes(to + k, from + k);
 }
 
 // The backward walk through the spikes of one neuron in one sample (docs/theory.md, (19)): emit(k, q, G) for every spike, latest

@@ -200,7 +200,7 @@ __global__ void __launch_bounds__(512, 2) deep_backward(
     // The first list of the upper layer's spikes is made before the kernel ahead, which works on the layer above, has ended.
     bool ahead = is_top, bookkept = !(is_top && first_block && blockIdx.y == 0 && t == 0);
     const auto kernel_ahead_ends = [&]() {
-        wait_for_kernel_ahead();
+        start_after_previous();
         ahead = false;
     };
     if (!ahead) kernel_ahead_ends();

@@ -74,7 +74,7 @@ __device__ __forceinline__ void load_columns(real* columns, int pitch, const rea
     }
     if (t % MOST_OWN >= n_columns) return;
     for (int row = t / MOST_OWN; row < n_pre; row += blockDim.x / MOST_OWN) {
-        copy_ahead(&columns[t % MOST_OWN * pitch + row], &weights[(size_t)row * n_post + first + t % MOST_OWN]);
+        copy_number(&columns[t % MOST_OWN * pitch + row], &weights[(size_t)row * n_post + first + t % MOST_OWN]);
     }
 }
 
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(512) deep_forward(
     Sample sample = {0, 0, 0};
     if (kind == EVENTS) sample = samples[*cursor + blockIdx.y];  // on its way together with the weights
     if (pitch) load_columns(columns, pitch, weights, n_pre, n_post, blockIdx.x * n_own, n_own);
-    wait_for_kernel_ahead();
+    start_after_previous();
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
         const size_t worst = (size_t)n_pre_slots * n_pre;
         const real* q;

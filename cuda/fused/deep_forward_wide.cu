@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(512) deep_forward_wide(
         real* __restrict__ factors, real* __restrict__ slopes, int* __restrict__ counts, unsigned long long* status, int n_rows) {
     constexpr int TILE = 128, UNROLL = 8;
     extern __shared__ double shared_memory[];
-    wait_for_kernel_ahead();
+    start_after_previous();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int s = blockIdx.y * (blockDim.x >> 5) + warp;  // s in [0, batch)
     if (s >= batch) return;

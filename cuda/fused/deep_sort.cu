@@ -10,7 +10,7 @@ __global__ void __launch_bounds__(1024) deep_sort(
         real* list_q, unsigned* list_places, int* list_counts,  // [batch, n_slots * n_neurons]: what comes out, and [batch]
         real* other_q, unsigned* other_places) {                // room of the same size, for lists that outgrow shared memory
     extern __shared__ double shared_memory[];
-    wait_for_kernel_ahead();
+    start_after_previous();
     int* buckets = reinterpret_cast<int*>(shared_memory);
     SpikeList<real> list;
     list.q = reinterpret_cast<real*>(buckets + BUCKETS * blockDim.x), list.other_q = list.q + capacity;

@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(1024) deep_weights(
         list[place] = {layer.factors[spike], 0, 0, 0};
         list_slope[place] = layer.slopes[spike];
     }
-    wait_for_kernel_ahead();
+    start_after_previous();
     for (int x = t; dense && x < n_pairs * n_slots; x += blockDim.x) {
         const int slot = x / OWN % n_slots, s = x / OWN / n_slots;
         if (!valid || slot >= layer.counts[(size_t)s * n_post + i]) continue;

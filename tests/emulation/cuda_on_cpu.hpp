@@ -17,6 +17,7 @@
 #define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) alignas(n)
 
 struct dim { unsigned x, y, z; };
@@ -74,7 +75,7 @@ inline void fiber_main() {
 }
 
 inline void prepare(Fiber& fiber, unsigned t) {
-    constexpr size_t SIZE = 32 * 1024;
+    constexpr size_t SIZE = 96 * 1024;
     fiber.stack.resize(SIZE);
     fiber.thread = {t % block_size.x, t / block_size.x % block_size.y, t / block_size.x / block_size.y};
     fiber.place = t;

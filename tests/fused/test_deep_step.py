@@ -120,6 +120,10 @@ class Checks(test_fused_step.Checks):
                 self.assertGreater(np.abs(two).max(), 1e-4)
                 self.assertLess(difference(one, two), 1e-8)
 
+    def test_more_samples_than_one_tile_of_the_third_kernel_takes(self):
+        case = self.case(4, [6, 19, 7, 3], n_batch=75, n_slots=2, max_n_spike=6)
+        self.check(case, options=({"at_once": 75}, {**self.small, "at_once": 75}))
+
     def test_many_events_per_neuron(self):
         """Sums of fixed point must hold the events of a neuron that fires often."""
         case = self.case(8, [3, 6, 5, 3], n_slots=30)

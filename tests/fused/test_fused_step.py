@@ -33,6 +33,8 @@ def fuse(network, loss, source, batch, t_max, optimizer, **options):
 
 
 class Checks:
+    small = SMALL
+
     def case(self, seed, sizes, n_batch=4, n_slots=3, max_n_spike=8, span=3, change=None, tau_s=0.05):
         """The first well-conditioned network that follows from the seed: inputs, layers, and the oracle's trains."""
         rng = np.random.default_rng(seed)
@@ -103,11 +105,12 @@ class Checks:
     def test_more_samples_than_one_tile_of_the_third_kernel_takes(self):
         """256 threads, as SMALL makes it, take 32 samples at a time; the batch in one part, and lists in shared memory and out of it."""
         case = self.case(4, [6, 19, 3], n_batch=75, n_slots=2, max_n_spike=6)
-        self.check(case, options=({"shared_limit": 19_000, "at_once": 75}, {"shared_limit": 30_000, "at_once": 75}))
+        limit = self.small["shared_limit"]
+        self.check(case, options=({"shared_limit": limit, "at_once": 75}, {"shared_limit": 2 * limit, "at_once": 75}))
 
     def test_many_events_per_neuron(self):
         """Sums of fixed point must hold the events of a neuron that fires often."""
-        case = self.case(8, [3, 6, 3], n_slots=30)
+        case = self.case(9, [3, 6, 3], n_slots=30)
         self.assertGreater(case.counts.max(), 20)
         self.check(case, losses=(COUNT,))
 
