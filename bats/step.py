@@ -3,7 +3,7 @@
 import numpy as np
 
 from bats.device import to_numpy
-from bats.fused import fused_step, reason_against
+from bats.fused import fused_step, reason_against, reason_for_plain
 from bats.graphs import GraphCache
 from bats.sources import Resident
 
@@ -16,8 +16,8 @@ class Step:
     graph: "auto" (True on CUDA), True or False: whether a step is captured in a CUDA graph at its second use and
     replayed from then on, with the same bits
     fused: False, True or "auto": whether the step runs as the kernels of bats.fused, for dense networks on CUDA;
-    "auto" does where it can, and `fused_reason` says why not. The same mathematics in another order: results agree to rounding.
-    A fused step leaves no spike trains in the layers
+    "auto" does where it can and where it is faster, and `fused_reason` says why not. The same mathematics in another order:
+    results agree to rounding. A fused step leaves no spike trains in the layers
 
     Metrics add up on the device; only metrics() and predictions wait for it.
     Raises ValueError if the source does not fit the network, or if fused is True and the step cannot be.
@@ -65,6 +65,8 @@ class Step:
             raise ValueError(f'fused: expected True, False or "auto", received {fused!r}')
         what = (self.network, self.loss, self.optimizer, self.source)
         self.fused_reason = reason_against(*what, self.max_simulation) if fused else "it was not asked for"
+        if fused == "auto" and self.fused_reason is None:
+            self.fused_reason = reason_for_plain(self.network, self.source)
         if fused is True and self.fused_reason is not None:
             raise ValueError(f'fused: expected False or "auto", received True, which cannot be: {self.fused_reason}')
         return None if self.fused_reason is not None else fused_step(*what, self.batch_size, self.max_simulation)

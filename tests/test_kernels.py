@@ -19,6 +19,12 @@ class KernelSources(unittest.TestCase):
             self.assertNotIn("#pragma once", text)
             self.assertNotRegex(text, r"__expf|__logf|__fdividef|use_fast_math")  # no fast-math intrinsics
 
+    def test_approximate_instructions_are_in_one_place(self):
+        """cuda/fused/fast_math.cuh alone, whose users are tested for an error at most twice that of a naive float32 version."""
+        for path in kernels.root().rglob("*.cu*"):
+            if path.name != "fast_math.cuh":
+                self.assertNotIn(".approx", path.read_text(encoding="utf-8"), path.name)
+
     def test_unknown_unit(self):
         with self.assertRaisesRegex(ValueError, "expected one of .*lif/spike_times.*, received 'lif/none'"):
             kernels.source("lif/none")

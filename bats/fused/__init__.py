@@ -5,7 +5,7 @@ the oracle of the tests.
 """
 
 from bats.fused.deep_step import DeepFusedStep
-from bats.fused.eligibility import reason_against
+from bats.fused.eligibility import reason_against, reason_for_plain
 from bats.fused.step import FusedStep
 
 
@@ -14,4 +14,4 @@ def fused_step(network, *arguments, **options):
     return (FusedStep if len(network.layers) == 3 else DeepFusedStep)(network, *arguments, **options)
 
 
-__all__ = ["DeepFusedStep", "FusedStep", "fused_step", "reason_against"]
+__all__ = ["DeepFusedStep", "FusedStep", "fused_step", "reason_against", "reason_for_plain"]

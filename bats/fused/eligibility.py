@@ -14,6 +14,7 @@ from bats.sources import Resident
 LOSSES = (SpikeCountClassLoss, TTFSSoftmaxCrossEntropy)
 OPTIMIZERS = (GradientDescentOptimizer, AdamOptimizer, NAdamOptimizer)
 MOST_NEURONS = 2**16  # neuron and slot of a spike share 32 bits
+WIDE, MANY_EVENTS = 4096, 4096  # from here on the plain step is faster
 MOST_WEIGHTS = 2**29  # of the first layer: a row's offset in bytes has 32 bits
 
 
@@ -67,4 +68,15 @@ def reason_against(network, loss, optimizer, source, max_simulation):
         fits = layout.fits(sizes, slots[1], slots[0], itemsize, shared_limit())
     if not fits:
         return f"layers of {sizes} neurons need more shared memory than a block has"
+    return None
+
+
+def reason_for_plain(network, source):
+    """Why the plain step is the faster one although the kernels could be used, or None (docs/performance.md, "Any size")."""
+    widest = max(layer.n_neurons for layer in network.layers[1:])
+    if widest > WIDE:
+        return f"with more than {WIDE} neurons in a layer the plain step is faster, received {widest}"
+    events = source.n_neurons * source.n_slots
+    if events > MANY_EVENTS:
+        return f"with more than {MANY_EVENTS} events in a sample the plain step is faster, received up to {events}"
     return None

@@ -49,6 +49,16 @@ class Eligibility(unittest.TestCase):
         ):
             self.assertRegex(found or "", message)
 
+    def test_where_the_plain_step_is_faster(self):
+        """Only "auto" minds."""
+        source = SpikeSamples(np.zeros((2, 36, 1)), np.ones((2, 36), int), [0, 1])
+        many = SpikeSamples(np.zeros((2, 36, 200)), np.full((2, 36), 200), [0, 1])
+        self.assertIsNone(eligibility.reason_for_plain(network(), source))
+        wide = network((36, 5000, 4))
+        self.assertRegex(eligibility.reason_for_plain(wide, source), "4096 neurons in a layer the plain step is faster, received 5000")
+        self.assertRegex(eligibility.reason_for_plain(network(), many), "4096 events in a sample .* is faster, received up to 7200")
+        self.assertIsNone(self.reason(wide))
+
     def test_a_step_says_why_it_is_not_fused(self):
         source = LatencyImages(np.zeros((2, 6, 6), np.uint8), [0, 1])
         arguments = (network(), bats.SpikeCountClassLoss(5, 1), source, 2, 0.3)
