@@ -64,7 +64,7 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
     add(
         "--fused",
         choices=tuple(FUSED),
-        default="auto",
+        default="off",
         help="three kernels per step on CUDA: auto where the network allows it, on or an error, off (default %(default)s)",
     )
     add("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")

@@ -44,8 +44,8 @@ class Trainer:
     config          JSON-like dictionary stored with the checkpoint
     shuffle         False takes the samples in the order of the source in every epoch, as some published results did
     on_epoch        called with the row of every finished epoch
-    fused           "auto" trains and evaluates with the fused step where it can be used (bats.step.Step), True insists on it for
-                    the training, False takes the plain step. A fused step leaves no spike trains in the layers
+    fused           False takes the plain step; "auto" trains and evaluates with the fused step where it can be used and is faster
+                    (bats.step.Step), True insists on it for the training. A fused step leaves no spike trains in the layers
 
     After fit: history (a row per epoch), interrupted (stopped by Ctrl-C), selected_epoch (counted from 1), step_kind ("fused step",
     or "plain step: " and why).
@@ -54,7 +54,7 @@ class Trainer:
     def __init__(
         self, network, loss, optimizer, *, batch_size, max_simulation, seed=0, run_folder=None, schedule=None,
         selection="last", on_failure="warn", progress=True, config=None, shuffle=True,
-        on_epoch=None, fused="auto",
+        on_epoch=None, fused=False,
     ):  # fmt: skip
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
@@ -231,7 +231,7 @@ class Trainer:
 
     def _announce_step(self, step):
         """Says which kind of step trains, on the screen and in the run folder."""
-        self.step_kind = FUSED if step.fused else f"{PLAIN}: {step.fused_reason}"
+        self.step_kind = FUSED if step.fused else f"{PLAIN}: {step.fused_reason}" if self.fused else PLAIN
         self.config = {**self.config, "step": self.step_kind}
         if self.progress:
             tqdm.write(self.step_kind)

@@ -135,4 +135,4 @@ class OnCuda(Checks, Cuda):
 
 
 class OnCudaPlain(Checks, Cuda):
-    fused, step_kind = False, "plain step: it was not asked for"
+    fused, step_kind = False, "plain step"
