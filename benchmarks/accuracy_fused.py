@@ -54,6 +54,7 @@ def train(job, seed, epochs, remedy, device, sources):
         trainer = Trainer(
             network, model.make_loss(), bats.AdamOptimizer(model.learning_rate), batch_size=model.batch_size, max_simulation=model.t_max,
             seed=seed, schedule=StepSchedule(model.learning_rate_factor, 1), on_failure="ignore", progress=False, on_epoch=look,
+            fused="auto",
         )  # fmt: skip
         history = trainer.fit(*sources, epochs)
     accuracy = [row["test_accuracy_percent"] for row in history]

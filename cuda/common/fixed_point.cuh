@@ -2,6 +2,7 @@
 // Sums in fixed point: integer addition has no order, so that any warp may add to any sum and the bits are the same every time.
 // The unit is a power of two, so that scaling is exact, and such that the exact bound of a sum is at most 2^30 of them (2^61 in double
 // precision): a sum cannot overflow.
+#include "common/block.cuh"
 #include "common/constants.cuh"
 
 template <typename real>
@@ -29,4 +30,22 @@ __device__ __forceinline__ real fixed_units(real bound) {
     if (!(bound < Constants<real>::infinity())) return Constants<real>::nan();
     if (bound == 0) return 1;
     return scalbn(real(1), min(FixedPoint<real>::BITS - 1 - ilogb(bound), FixedPoint<real>::MOST));
+}
+
+// Sum over the threads of the first n_warps warps with the same t % COLUMNS, in a fixed order; result[i] for all threads after it.
+// room: [n_warps, COLUMNS]. For the bounds of the sums that a block keeps.
+template <int COLUMNS, typename real>
+__device__ __forceinline__ void sum_per_column(real value, real* room, real* result, int n_warps) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (int distance = COLUMNS; distance < 32; distance *= 2) value += __shfl_xor_sync(FULL_WARP, value, distance);
+    if (lane < COLUMNS) room[warp * COLUMNS + lane] = value;
+    __syncthreads();
+    if (threadIdx.x < COLUMNS) {
+        real sum = 0;
+#pragma unroll 8
+        for (int w = 0; w < n_warps; ++w) sum += room[w * COLUMNS + threadIdx.x];
+        result[threadIdx.x] = sum;
+    }
+    __syncthreads();
 }

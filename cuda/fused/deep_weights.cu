@@ -3,36 +3,15 @@
 // A block owns OWN neurons of one layer for all samples: their columns of the weights. Their spikes go backwards through the resets (a
 // thread per sample and neuron) into shared memory; then any warp may take 32 events of any sample, a lane each, through the
 // spikes of all its neurons. Sums are kept in fixed point: integer addition has no order, so the result is the same every time
-// although warps share the sums. The unit is the exact bound of a neuron's sums over 2^30 (2^61 in double precision), so they
-// cannot overflow.
+// although warps share the sums.
 #include "common/constants.cuh"
+#include "common/fixed_point.cuh"
 #include "fused/deep.cuh"
 #include "losses/metrics.cuh"
 #include "optim/update.cuh"
 
 constexpr int OWN = 8, MOST_LAYERS = 8;
 constexpr int ADD = 1, STORE = 2, UPDATE = 4;  // mode: add the stored gradient, store the sum, update the weights
-
-template <typename real>
-struct Fixed;
-
-template <>
-struct Fixed<float> {
-    using type = int;
-    static constexpr int AHEAD = 6;  // weights of a thread that are fetched before their gradient is known
-    static constexpr float LIMIT = 1 << 30;
-    static __device__ __forceinline__ void add(type* sum, float value) { atomicAdd(sum, __float2int_rn(value)); }
-};
-
-template <>
-struct Fixed<double> {
-    using type = long long;
-    static constexpr int AHEAD = 2;
-    static constexpr double LIMIT = 1ll << 61;
-    static __device__ __forceinline__ void add(type* sum, double value) {
-        atomicAdd(reinterpret_cast<unsigned long long*>(sum), (unsigned long long)__double2ll_rn(value));
-    }
-};
 
 // A layer, its events and its weights. The first layer's events are those of the images (lists null: samples say where they lie), the
 // others' the sorted spikes of the layer before, [batch, list_pitch].
@@ -61,33 +40,6 @@ struct Rule {  // of the optimizer
     double beta1, beta2, epsilon;
     int has_moments, nesterov, mode;
 };
-
-// Sum over the threads with the same t % OWN, in a fixed order; result[i] for all threads after it; only the first
-// n_warps warps have one. room: [warps, OWN].
-template <typename real>
-__device__ __forceinline__ void sum_per_neuron(real value, real* room, real* result, int n_warps) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-#pragma unroll
-    for (int distance = OWN; distance < 32; distance *= 2) value += __shfl_xor_sync(FULL_WARP, value, distance);
-    if (lane < OWN) room[warp * OWN + lane] = value;
-    __syncthreads();
-    if (threadIdx.x < OWN) {
-        real sum = 0;
-        for (int w = 0; w < n_warps; ++w) sum += room[w * OWN + threadIdx.x];
-        result[threadIdx.x] = sum;
-    }
-    __syncthreads();
-}
-
-// What turns a sum into fixed point and back; NaN back where the bound is not finite, as the gradient would be.
-template <typename real>
-__device__ __forceinline__ real to_units(real bound) {
-    return bound > 0 && bound < Constants<real>::infinity() ? Fixed<real>::LIMIT / bound : real(0);
-}
-template <typename real>
-__device__ __forceinline__ real from_units(real bound) {
-    return bound < Constants<real>::infinity() ? bound / Fixed<real>::LIMIT : Constants<real>::nan();
-}
 
 // A spike of one neuron in one sample, with the sums over itself and all later ones: an event at E before them adds E (E Q - P).
 template <typename real>
@@ -130,8 +82,9 @@ __global__ void __launch_bounds__(1024) deep_weights(
         const __grid_constant__ Rule rule, int n_rows,
         const real* __restrict__ loss, const int* __restrict__ predictions, const int* __restrict__ out_counts,
         const int* __restrict__ labels, int n_out, double* totals) {  // totals null: another launch adds the metrics
-    using fixed = typename Fixed<real>::type;
-    constexpr int AHEAD = Fixed<real>::AHEAD, MOST_SAMPLES = 1024 / OWN, SPAN = 2, PARTS = 2;  // samples: of a tile of pairs
+    using fixed = typename FixedPoint<real>::type;
+    constexpr int AHEAD = sizeof(real) == 4 ? 6 : 2, MOST_SAMPLES = 1024 / OWN, SPAN = 2, PARTS = 2;
+    // AHEAD: weights of a thread that are fetched before their gradient is known; MOST_SAMPLES: of a tile of pairs
     extern __shared__ double shared_memory[];
     __shared__ real bound[OWN], units[OWN], room[32 * OWN];
     __shared__ int most_events, n_events[MOST_SAMPLES];
@@ -211,9 +164,9 @@ __global__ void __launch_bounds__(1024) deep_weights(
     }
     if (n_bounded) atomicAdd(&layer.bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
     n_bounded = 0;
-    sum_per_neuron(own, room, bound, min(n_warps, (n_pairs + 31) >> 5));
+    sum_per_column<OWN>(own, room, bound, min(n_warps, (n_pairs + 31) >> 5));
     // A weight gets something from every spike of its incoming neuron.
-    if (t < OWN) bound[t] *= layer.in_slots, units[t] = to_units(bound[t]);
+    if (t < OWN) units[t] = fixed_units(bound[t] * layer.in_slots);
 
     for (int first = 0; first < n_pairs; first += blockDim.x) {
         const int first_sample = first / OWN, n_samples = min(batch - first_sample, (int)blockDim.x / OWN);
@@ -289,7 +242,7 @@ __global__ void __launch_bounds__(1024) deep_weights(
                     }
 #pragma unroll
                     for (int u = 0; u < SPAN; ++u) {
-                        if (sum[u] != 0) Fixed<real>::add(&sums[neuron * pitch + row[u]], sum[u] * factor[u] * units[neuron]);
+                        if (sum[u] != 0) FixedPoint<real>::add(&sums[neuron * pitch + row[u]], sum[u] * factor[u] * units[neuron]);
                     }
                 }
             }
@@ -302,7 +255,7 @@ __global__ void __launch_bounds__(1024) deep_weights(
     if (!valid) return;
     const Moments<real> moments = {real(rule.beta1), real(rule.beta2), real(rule.epsilon), rule.nesterov};
     const real rate = rule.schedule[0], correct1 = rule.schedule[2], correct2 = rule.schedule[3];
-    const real unit = from_units(bound[t % OWN]) * scale;
+    const real unit = scale / units[t % OWN];
     const fixed* own_sums = sums + (t % OWN) * pitch;
 #pragma unroll
     for (int u = 0; u < AHEAD; ++u) {

@@ -3,64 +3,18 @@
 // Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights. Tile by tile of (sample, neuron) pairs,
 // dL/dt of the spikes is made (a thread per spike) and goes through the resets (a thread per pair); then any warp may take a sample, or half of its
 // pairs, lanes over the sample's events, and add them to the gradient; events of the warp's next sample are on their way meanwhile.
-// Sums are kept in fixed point: integer addition has no order, so the result is the same every time although warps share the sums. The unit is the exact bound of a neuron's sums over 2^30 (2^61 in double precision), so they cannot
-// overflow. Weights and moments come in during all that. The blocks after these do the second weights (output_weights.cuh).
+// Sums are kept in fixed point: integer addition has no order, so the result is the same every time although warps share the sums. Weights
+// and moments come in during all that. The blocks after these do the second weights (output_weights.cuh).
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "common/fixed_point.cuh"
 #include "fused/batch.cuh"
 #include "fused/dependent_launch.cuh"
 #include "fused/hidden_gains.cuh"
 #include "fused/output_weights.cuh"
 #include "fused/update_weight.cuh"
 #include "losses/metrics.cuh"
-
-template <typename real>
-struct Fixed;
-
-template <>
-struct Fixed<float> {
-    using type = int;
-    static constexpr float LIMIT = 1 << 30;
-    static __device__ __forceinline__ void add(type* sum, float value) { atomicAdd(sum, __float2int_rn(value)); }
-};
-
-template <>
-struct Fixed<double> {
-    using type = long long;
-    static constexpr double LIMIT = 1ll << 61;
-    static __device__ __forceinline__ void add(type* sum, double value) {
-        atomicAdd(reinterpret_cast<unsigned long long*>(sum), (unsigned long long)__double2ll_rn(value));
-    }
-};
-
-// Sum over the threads with the same t % NEURONS, in a fixed order; result[i] for all threads after it.
-// room: [warps, NEURONS].
-template <typename real>
-__device__ __forceinline__ void sum_per_neuron(real value, real* room, real* result) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
-#pragma unroll
-    for (int distance = NEURONS; distance < 32; distance *= 2) value += __shfl_xor_sync(FULL_WARP, value, distance);
-    if (lane < NEURONS) room[warp * NEURONS + lane] = value;
-    __syncthreads();
-    if (threadIdx.x < NEURONS) {
-        real sum = 0;
-#pragma unroll 8
-        for (int w = 0; w < n_warps; ++w) sum += room[w * NEURONS + threadIdx.x];
-        result[threadIdx.x] = sum;
-    }
-    __syncthreads();
-}
-
-// What turns a sum into fixed point and back; NaN back where the bound is not finite, as the gradient would be.
-template <typename real>
-__device__ __forceinline__ real to_units(real bound) {
-    return bound > 0 && bound < Constants<real>::infinity() ? Fixed<real>::LIMIT / bound : real(0);
-}
-template <typename real>
-__device__ __forceinline__ real from_units(real bound) {
-    return bound < Constants<real>::infinity() ? bound / Fixed<real>::LIMIT : Constants<real>::nan();
-}
 
 constexpr int EVENTS = 5;  // of a lane at a time
 
@@ -98,7 +52,7 @@ __device__ __forceinline__ void load_events(Portion<real>& portion, const Events
 // after all of the events make two sums.
 template <typename real>
 __device__ __forceinline__ void add_spikes(const Portion<real>& portion, real latest, const real* q, const real* gain, int n, real units,
-                                           typename Fixed<real>::type* sums) {
+                                           typename FixedPoint<real>::type* sums) {
     real strength = 0, moment = 0, sum[EVENTS];
     for (; n > 0; --n) {
         const real spike = q[n - 1], g = gain[n - 1];
@@ -116,7 +70,7 @@ __device__ __forceinline__ void add_spikes(const Portion<real>& portion, real la
 #pragma unroll
     for (int c = 0; c < EVENTS; ++c) {
         const real value = sum[c] * portion.factor[c];
-        if (value != 0) Fixed<real>::add(&sums[portion.row[c]], value * units);
+        if (value != 0) FixedPoint<real>::add(&sums[portion.row[c]], value * units);
     }
 }
 
@@ -217,7 +171,7 @@ __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Til
 // starts at the number of warps. LISTED: as above.
 template <bool LISTED, typename real>
 __device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samples, int first_pair, int parts, int* taken,
-                                          typename Fixed<real>::type* sums) {
+                                          typename FixedPoint<real>::type* sums) {
     const int lane = threadIdx.x & 31, n_items = n_samples * parts, per_item = NEURONS / parts;
     const auto take = [=] { return __shfl_sync(FULL_WARP, lane == 0 ? atomicAdd(taken, 1) : 0, 0); };
     const real *spike_q = LISTED ? task.list_q : task.hidden.spike_q, *spike_gains = LISTED ? task.list_gain : task.hidden.spike_gains;
@@ -266,7 +220,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
         const real* loss, const int* predictions, const int* out_counts,
         const int* labels, double* totals, unsigned long long* bounded, int n_rows) {
-    using fixed = typename Fixed<real>::type;
+    using fixed = typename FixedPoint<real>::type;
     extern __shared__ __align__(16) double shared_memory[];
     __shared__ real bound[NEURONS], units[NEURONS], room[32 * NEURONS];
     __shared__ int out_first[MOST_SAMPLES], out_total[MOST_SAMPLES], scan_room[32];
@@ -330,8 +284,8 @@ __global__ void __launch_bounds__(1024) weight_step(
                                  samples, places, batch, n_pairs, capacity, pitch, tile_samples, tile_places, starts, pair_of, list_q, list_gain,
                                  list_slopes, units, scan_room};
     const auto find_units = [&](real own) {
-        sum_per_neuron(own, room, bound);  // synchronizes
-        if (t < NEURONS) units[t] = to_units(bound[t] *= in_slots);  // as many events of one input neuron
+        sum_per_column<NEURONS>(own, room, bound, n_warps);  // synchronizes
+        if (t < NEURONS) units[t] = fixed_units(bound[t] * in_slots);  // as many events of one input neuron
         if (t == 0) taken = n_warps;
         __syncthreads();
     };
@@ -371,7 +325,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     // The optimizer.
     wait_for_copies();
     __syncthreads();
-    const real unit = from_units(bound[t % NEURONS]) * scale;
+    const real unit = scale / units[t % NEURONS];
     const Update<real> change = update();
     const fixed* mine = sums + (t % NEURONS) * pitch;
     if (whole) {
