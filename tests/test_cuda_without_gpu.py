@@ -12,7 +12,6 @@ from bats.device import cuda_reason
 from tests.emulation import emulator
 
 TESTS = (
-    "tests.ops.test_fast_ops.FastOperations",
     "tests.fused.test_deep_step.OnCuda.test_random_networks",
     "tests.fused.test_deep_step.OnCuda.test_lists_in_rounds",
     "tests.fused.test_fused_step.OnCuda.test_a_captured_step_has_the_same_bits",
