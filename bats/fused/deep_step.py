@@ -45,7 +45,6 @@ class DeepFusedStep:
         self.samples = xp.zeros((n, 2), np.int64)
         self.out_counts = xp.zeros((batch_size, layers[-1].n_neurons), np.int32)
         self.labels = xp.zeros(batch_size, np.int32)
-        self.in_order = xp.zeros((max(1, batch_size), 2), np.int64)
         self.structures = Structures(self.dtype)
         self.schedule, self.moments = self._optimizer_arrays()
 
@@ -74,11 +73,7 @@ class DeepFusedStep:
 
     def start(self, order):
         """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
-        replaced = len(order) > len(self.in_order)
-        if replaced:
-            self.in_order = self.network.xp.zeros((len(order), 2), np.int64)
-        self.in_order[: len(order)] = self.table.samples[order]
-        return replaced
+        return self.table.start(order)
 
     # ------------------------------------------------------------------------------------------------------------------
     def launch(self, batch, training, cursor, loss, predictions, totals):
@@ -143,7 +138,7 @@ class DeepFusedStep:
         if wide is not None and kind != SPIKES:
             warps, shared = wide
             arguments = (
-                np.int32(kind), self.in_order, cursor, self.table.factors, self.table.rows, self.samples,
+                np.int32(kind), self.table.in_order, cursor, self.table.factors, self.table.rows, self.samples,
                 before.list_q, before.list_places, before.list_counts, np.int32(before.list_q.shape[1]),
                 layer.matrix, np.int32(n), np.int32(self.sizes[k + 1]), np.int32(self.slots[k]),
                 neuron.c, neuron.reset, self.last_factor, train.factors, train.slopes, train.counts, status, np.int32(len(status)),
@@ -151,7 +146,7 @@ class DeepFusedStep:
             self._run("deep_forward_wide", (blocks(self.sizes[k + 1], 32), blocks(n, warps)), 32 * warps, arguments, shared, alone=k == 0)
             return
         arguments = (
-            np.int32(kind), self.in_order, cursor, self.table.factors, self.table.rows, self.samples,
+            np.int32(kind), self.table.in_order, cursor, self.table.factors, self.table.rows, self.samples,
             before.factors, before.counts, np.int32(pre_slots or 0),
             before.list_q, before.list_places, before.list_counts, np.int32(shape.capacity),
             layer.matrix, np.int32(n), np.int32(self.sizes[k]), np.int32(self.sizes[k + 1]), np.int32(self.slots[k]),

@@ -38,6 +38,16 @@ class EventTable:
         self.samples = xp.empty((n, 2), dtype=np.int64)
         self.samples[:, 0] = xp.cumsum(counts) - counts
         self.samples[:, 1] = counts + (source.labels.astype(np.int64) << 32)
+        self._xp, self.in_order = xp, xp.zeros((max(1, n), 2), dtype=np.int64)
+
+    def start(self, order):
+        """in_order becomes the samples in the order of training. order: int32 array on the device. Returns True if the array was
+        replaced."""
+        replaced = len(order) > len(self.in_order)
+        if replaced:
+            self.in_order = self._xp.zeros((len(order), 2), dtype=np.int64)
+        self.in_order[: len(order)] = self.samples[order]
+        return replaced
 
     @property
     def rows_argument(self):

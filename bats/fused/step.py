@@ -58,7 +58,6 @@ class FusedStep:
             out_counts=xp.zeros((batch_size, n_out), np.int32),
             labels=xp.zeros(batch_size, np.int32),
         )
-        self.in_order = xp.zeros((max(1, batch_size), 2), np.int64)
         self.optimizer_arrays = self._optimizer_arrays(hidden, output)
 
     def _choose(self, batch):
@@ -76,11 +75,7 @@ class FusedStep:
 
     def start(self, order):
         """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
-        replaced = len(order) > len(self.in_order)
-        if replaced:
-            self.in_order = self.network.xp.zeros((len(order), 2), np.int64)
-        self.in_order[: len(order)] = self.table.samples[order]
-        return replaced
+        return self.table.start(order)
 
     # ------------------------------------------------------------------------------------------------------------------
     def launch(self, batch, training, cursor, loss, predictions, totals):
@@ -106,7 +101,7 @@ class FusedStep:
         shape, neuron = self._choose(n), hidden.neuron
         status, _ = hidden.tally()
         arguments = (
-            self.in_order, cursor, self.table.factors, self.table.rows_argument, hidden.matrix,
+            self.table.in_order, cursor, self.table.factors, self.table.rows_argument, hidden.matrix,
             np.int32(n), np.int32(hidden.n_neurons), neuron.c, neuron.reset, self.last_factor, np.int32(hidden.max_n_spike),
             room.list_q, room.list_places, room.list_counts, room.extremes, room.slopes, room.counts, room.samples,
             status, np.int32(len(status)),
