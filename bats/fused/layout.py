@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bats.ops.arguments import blocks
 
-HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
+HIDDEN_TILE, HIDDEN_UNROLL = 256, 16  # events of a warp, and those it goes through together, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
 PAIR_BYTES = 12  # of a (sample, neuron) pair in cuda/fused/weight_step.cu
@@ -61,8 +61,9 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     room = limit - STATIC_SHARED
     threads = 1024 if limit >= 64 * 1024 else 256
     warps = blocks(batch * blocks(n_hidden, 32), N_PROCESSORS)
-    warps = max(4, warps) if warps <= 16 else 8
-    warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
+    warps = max(4, warps) if warps <= 16 else 4
+    per_warp = HIDDEN_TILE * 4 * itemsize + (HIDDEN_TILE + HIDDEN_UNROLL) * 4
+    warps = min(warps, max(1, room // per_warp))
     output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
     update = threads * PAIR_BYTES + NEURONS * (n_pre | 1) * itemsize + NEURONS * n_out * itemsize
     copies, per_spike, per_out_spike = 3 * n_pre * NEURONS * itemsize, 3 * itemsize + 2, 2 * itemsize + 2
@@ -75,7 +76,7 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     out_capacity = max(0, min(wanted_out, (room - update) // 2 // per_out_spike)) // 8 * 8
     update_capacity = max(0, min(wanted, (room - update - out_capacity * per_out_spike) // per_spike)) // 8 * 8
     update += update_capacity * per_spike + out_capacity * per_out_spike
-    hidden_shared = warps * HIDDEN_TILE * 4 * itemsize
+    hidden_shared = warps * per_warp
     if output is None or max(update, hidden_shared) > room:
         return None
     free = N_PROCESSORS - blocks(n_hidden, NEURONS)  # processors without a block that does first weights

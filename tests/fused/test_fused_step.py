@@ -114,6 +114,24 @@ class Checks:
         self.assertGreater(case.counts.max(), 20)
         self.check(case, losses=(COUNT,))
 
+    def test_more_events_than_a_tile_of_the_first_kernel_holds(self):
+        """256 events are prepared together; samples with fewer, and with two and three tiles, the last one nearly empty or full."""
+
+        def change(times, counts, layers):
+            for sample, wanted in enumerate((300, 256, 257, 512, 528, 40)):
+                per_neuron = np.full(20, wanted // 20)
+                per_neuron[: wanted % 20] += 1
+                rng = np.random.default_rng(sample)
+                for j, n in enumerate(per_neuron):
+                    times[sample, j] = np.inf
+                    times[sample, j, :n] = np.sort(rng.uniform(0, 0.15, n))
+                counts[sample] = per_neuron
+            return times, counts, layers
+
+        case = self.case(17, [20, 35, 4], n_batch=6, n_slots=30, max_n_spike=20, change=change)
+        self.assertGreater(case.trains[0].counts.sum(axis=1).min(), 0)
+        self.check(case, losses=(COUNT,), options=({}, SMALL))
+
     def test_time_to_first_spike(self):
         case = self.case(10, [8, 35, 4], max_n_spike=1)
         self.check(case, losses=(FIRST,))
