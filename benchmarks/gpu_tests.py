@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,8 @@ def run_module(name):
 def run_in_a_process(name):
     """The same in a process of its own, so that modules can run side by side."""
     command = [sys.executable, str(Path(__file__).resolve()), "--module", name]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=environment.ROOT)
+    few = {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}  # threads: many processes share the processors
+    done = subprocess.run(command, capture_output=True, text=True, cwd=environment.ROOT, env={**os.environ, **few})
     try:
         return json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
