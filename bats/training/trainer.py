@@ -146,7 +146,7 @@ class Trainer:
             step.start(order[self.position :])
             while self.position < n_samples:
                 guard.check()
-                trained = step.train_next()
+                trained = step.train_next(steps=step.steps_at_once)
                 self.position += trained
                 self._elapsed = time.perf_counter() - started
                 bar.update(trained)
