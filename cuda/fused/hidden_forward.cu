@@ -239,13 +239,22 @@ __global__ void __launch_bounds__(512) hidden_forward(
         real* __restrict__ slopes,                 // [batch, n_slots, n_hidden]; slots past the count are not touched
         int* __restrict__ counts,                  // [batch, n_hidden]
         Sample* __restrict__ batch_samples,        // [batch]: what the other kernels need to know of the batch
-        unsigned long long* status, int n_rows) {  // [n_rows, 4]: spikes, silent, overflowing, non-finite
+        unsigned long long* status, int n_rows,    // [n_rows, 4]: spikes, silent, overflowing, non-finite
+        int ahead) {  // the kernel before is a weight_step: events, which it has nothing to do with, are prepared before it has ended
     extern __shared__ __align__(16) double shared_memory[];
-    start_after_previous();
+    bool early = ahead;
+    const auto previous_ends = [&] {
+        if (early) start_after_previous();
+        early = false;
+    };
+    if (!early) start_after_previous();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     samples += *cursor;
     const int s = choose_sample(samples, batch);
-    if (s < 0) return;
+    if (s < 0) {
+        previous_ends();
+        return;
+    }
     Interval<real>* intervals = reinterpret_cast<Interval<real>*>(shared_memory);
     unsigned* rows = reinterpret_cast<unsigned*>(intervals + n_warps * TILE);
     const Events<real> events = {intervals + warp * TILE, rows + warp * (TILE + UNROLL)};
@@ -268,6 +277,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
         __syncwarp();
         prepare(events, event_factors, event_rows, sample, first, n_padded, last_row, c);
         __syncwarp();
+        previous_ends();
         real w[UNROLL];
         load_weights(w, events.rows, column);
 #pragma unroll 1
@@ -275,6 +285,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
             add_events(neurons, events.intervals + base, events.rows + base + UNROLL, w, column, c, reset, store);
         }
     }
+    previous_ends();
     if (sample.n_events > 0) end_events(neurons, last_event, last_factor, c, reset, store);
 
     const bool overflow = neurons.count > n_slots;

@@ -34,6 +34,7 @@ def fuse(network, loss, source, batch, t_max, optimizer, **options):
 
 class Checks:
     small = SMALL
+    sizes_of_many_events = [20, 35, 4]
 
     def case(self, seed, sizes, n_batch=4, n_slots=3, max_n_spike=8, span=3, change=None, tau_s=0.05):
         """The first well-conditioned network that follows from the seed: inputs, layers, and the oracle's trains."""
@@ -128,9 +129,9 @@ class Checks:
                 counts[sample] = per_neuron
             return times, counts, layers
 
-        case = self.case(17, [20, 35, 4], n_batch=6, n_slots=30, max_n_spike=20, change=change)
+        case = self.case(17, self.sizes_of_many_events, n_batch=6, n_slots=30, max_n_spike=20, change=change)
         self.assertGreater(case.trains[0].counts.sum(axis=1).min(), 0)
-        self.check(case, losses=(COUNT,), options=({}, SMALL))
+        self.check(case, losses=(COUNT,), options=({}, self.small))
 
     def test_time_to_first_spike(self):
         case = self.case(10, [8, 35, 4], max_n_spike=1)
