@@ -9,12 +9,11 @@ NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
 PAIR_BYTES = 12  # of a (sample, neuron) pair in cuda/fused/weight_step.cu
 MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
-SCRATCH_BYTES = 124 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
+SCRATCH_BYTES = 141 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
 STATIC_SHARED = 8 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
 SPIKES_PER_PAIR = 5  # hidden spikes of 8 neurons for which the third kernel has room in shared memory, per sample and neuron
-SPIKES_PER_OUTPUT = 5  # the same for the spikes of outputs
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
 CHUNK = 1024  # hidden spikes that the outputs go through together
 
@@ -33,7 +32,6 @@ class Layout:
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
     update_capacity: int  # hidden spikes of a tile in the third kernel's list
-    out_capacity: int  # spikes of the outputs there
     group: int  # hidden neurons of a block that does second weights
     slices: int  # its warps that have sums of their own
 
@@ -45,7 +43,7 @@ def padded_slots(n_hidden, n_slots):
 
 def samples_at_once(batch, n_hidden, n_slots, itemsize):
     """How many samples go through the kernels together: room for the worst case of every list must not exceed SCRATCH_BYTES."""
-    most = max(1, SCRATCH_BYTES // (padded_slots(n_hidden, n_slots) * (4 * itemsize + 4)))
+    most = max(1, SCRATCH_BYTES // (padded_slots(n_hidden, n_slots) * (5 * itemsize + 4)))
     return blocks(batch, blocks(batch, most)) if batch else 0
 
 
@@ -64,17 +62,15 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     warps = max(4, warps) if warps <= 16 else 8
     warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
     output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
-    update = threads * PAIR_BYTES + NEURONS * (n_pre | 1) * itemsize + NEURONS * n_out * itemsize
-    copies, per_spike, per_out_spike = 3 * n_pre * NEURONS * itemsize, 3 * itemsize + 2, 2 * itemsize + 2
+    update = threads * PAIR_BYTES + NEURONS * (n_pre | 1) * itemsize
+    copies, per_spike = 3 * n_pre * NEURONS * itemsize, 3 * itemsize + 2
     at_once = min(batch, threads // NEURONS)  # samples of a tile
     wanted = max(64, NEURONS * at_once * min(n_hidden_slots, SPIKES_PER_PAIR))
-    wanted_out = max(64, n_out * at_once * min(n_out_slots, SPIKES_PER_OUTPUT))
     # With several tiles the first level cache is worth more than copies of the weights.
     weights1_staged = at_once == batch and n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
     update += copies if weights1_staged else 0
-    out_capacity = max(0, min(wanted_out, (room - update) // 2 // per_out_spike)) // 8 * 8
-    update_capacity = max(0, min(wanted, (room - update - out_capacity * per_out_spike) // per_spike)) // 8 * 8
-    update += update_capacity * per_spike + out_capacity * per_out_spike
+    update_capacity = max(0, min(wanted, (room - update) // per_spike)) // 8 * 8
+    update += update_capacity * per_spike
     hidden_shared = warps * HIDDEN_TILE * 4 * itemsize
     if output is None or max(update, hidden_shared) > room:
         return None
@@ -86,7 +82,7 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     slices = min(threads // 32, update // per_slice(group))
     if slices < 1:
         return None
-    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_capacity, out_capacity, group, slices)
+    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_capacity, group, slices)
 
 
 def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):

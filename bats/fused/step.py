@@ -49,11 +49,10 @@ class FusedStep:
             counts=xp.zeros((n, n_hidden), np.int32),
             samples=xp.zeros((n, 2), np.int64),
             spike_q=xp.zeros((n, worst), self.dtype),
-            spike_gains=xp.zeros((n, worst), self.dtype),
+            spike_errors=xp.zeros((n, worst), self.dtype),
+            spike_slopes=xp.zeros((n, worst), self.dtype),
             places=xp.zeros((n_blocks * n * layout.NEURONS, 2), np.int32),
-            before=xp.zeros((n_hidden, n_out), self.dtype),
             out_spikes=xp.zeros((n, n_out * slots, 2), self.dtype),
-            out_neurons=xp.zeros((n, n_out * slots), np.int32),
             out_starts=xp.zeros((n, n_out + 1), np.int32),
             out_counts=xp.zeros((batch_size, n_out), np.int32),
             labels=xp.zeros(batch_size, np.int32),
@@ -123,12 +122,12 @@ class FusedStep:
         status, bounded = output.tally()
         arguments = (
             room.samples, np.int32(n), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
-            room.list_q, room.list_places, room.list_counts, room.extremes, room.counts,
-            output.matrix, room.before, np.int32(output.n_neurons), np.int32(output.max_n_spike),
+            room.list_q, room.list_places, room.list_counts, room.extremes, room.counts, room.slopes,
+            output.matrix, np.int32(output.n_neurons), np.int32(output.max_n_spike),
             neuron.tau, neuron.c, neuron.reset, neuron.slope_floor, self.last_factor, *rule,
             np.int32(training), np.int32(shape.list_capacity), np.int32(shape.chunk), np.int32(shape.weights2_staged),
             cursor, np.int32(counts_step), schedule, np.float64(betas[0]), np.float64(betas[1]),
-            room.spike_q, room.spike_gains, room.places, room.out_spikes, room.out_neurons, room.out_starts,
+            room.spike_q, room.spike_errors, room.spike_slopes, room.places, room.out_spikes, room.out_starts,
             loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)),
         )  # fmt: skip
         self._run("output_step", (n,), shape.threads, arguments, shape.output_shared)
@@ -145,13 +144,13 @@ class FusedStep:
         _, bounded = hidden.tally()
         neuron, staged = hidden.neuron, shape.weights1_staged and all(address(array) % 16 == 0 for array in (hidden.matrix, m1, v1))
         arguments = (
-            room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_gains, room.slopes, room.places,
-            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
+            room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_errors, room.spike_slopes,
+            room.list_q, room.places, np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons),
             np.int32(self.in_slots), np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
-            np.int32(shape.update_capacity), np.int32(shape.out_capacity), room.out_spikes, room.out_neurons, room.out_starts,
+            np.int32(shape.update_capacity), room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
             real(1 / batch), np.int32(mode), np.int32(staged),
-            hidden.matrix, m1, v1, hidden.gradient, room.before, output.matrix, m2, v2, output.gradient,
+            hidden.matrix, m1, v1, hidden.gradient, output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
             loss, predictions, room.out_counts[part], room.labels[part], totals,

@@ -19,7 +19,6 @@ struct HiddenSpikes {
 template <typename real>
 struct OutputSpikes {
     const typename Two<real>::type* spikes;  // [batch, capacity]: q, G
-    const int* neurons;                      // the same: the output
     const int* starts;                       // [batch, n_out + 1]
     int capacity, n_out;
 };

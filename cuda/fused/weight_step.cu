@@ -1,8 +1,8 @@
 // Fused step, third kernel: backward through the hidden layer, gradients of both layers summed over the batch, and the optimizer.
 //
 // Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights. Tile by tile of (sample, neuron) pairs,
-// dL/dt of the spikes is made (a thread per spike) and goes through the resets (a thread per pair); then any warp may take a sample, or half of its
-// pairs, lanes over the sample's events, and add them to the gradient; events of the warp's next sample are on their way meanwhile.
+// dL/dt of the spikes goes through the resets (a thread per pair); then any warp may take a sample, or half of its pairs, lanes over the sample's
+// events, and add them to the gradient; events of the warp's next sample are on their way meanwhile.
 // Sums are kept in fixed point: integer addition has no order, so the result is the same every time although warps share the sums. Weights
 // and moments come in during all that. The blocks after these do the second weights (output_weights.cuh).
 #include "common/async_copy.cuh"
@@ -78,8 +78,6 @@ __device__ __forceinline__ void add_spikes(const Portion<real>& portion, real la
 template <typename real>
 struct Gradient {
     Events<real> events;
-    OutputSpikes<real> output;
-    OutputCopies<real> copies;
     HiddenNeurons<real> hidden;
     const Sample* samples;
     const Place* places;  // [batch, NEURONS]
@@ -111,7 +109,6 @@ __device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Plac
     tile.n_samples = n_samples;
     if (t < n_samples) task.tile_samples[t] = task.samples[first_sample + t];
     task.tile_places[t] = place;
-    copy_outputs(task.output, first_sample, n_samples, task.copies);
     tile.start = block_exclusive_sum(place.count, &tile.n_spikes, task.room);  // synchronizes
     task.starts[t] = tile.start;
     for (int k = 0; tile.n_spikes <= task.capacity && k < place.count; ++k) task.pair_of[tile.start + k] = t;
@@ -119,52 +116,31 @@ __device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Plac
     return tile;
 }
 
-// dL/dt of all spikes of a tile, then backward through the resets; returns the bound of the thread's pair. LISTED: q and gains lie in
-// the list of the tile, else in those of the samples.
+// Takes the spikes of a tile backward through the resets; returns the bound of the thread's pair. LISTED: q and gains lie in the list of the
+// tile, else in those of the samples.
 template <bool LISTED, typename real>
 __device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Tile& tile, const Place& place, int first_pair, int& n_bounded) {
     const HiddenNeurons<real>& hidden = task.hidden;
-    const int t = threadIdx.x, stride = hidden.n_hidden, first_sample = first_pair / NEURONS;
-    if (LISTED || tile.n_spikes <= task.capacity) {
-        for (int first = 0; first < 2 * tile.n_spikes; first += blockDim.x) {  // two lanes per spike: each looks at every other output spike
-            const int r = min((first + t) >> 1, tile.n_spikes - 1), half = t & 1;
-            const int pair = task.pair_of[r], k = r - task.starts[pair], in_tile = pair / NEURONS, s = first_sample + in_tile;
-            const long long at = hidden.worst * s + task.tile_places[pair].start + k;
-            const real q = hidden.spike_q[at], slope = hidden.slopes_of(s, hidden.first_neuron + pair % NEURONS)[(size_t)k * stride];
-            real sum = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, q, half, 2);
-            sum += __shfl_xor_sync(FULL_WARP, sum, 1);
-            if (half == 1 || (first + t) >> 1 >= tile.n_spikes) continue;
-            if (LISTED) {
-                task.list_q[r] = q;
-                task.list_gain[r] = sum;
-            } else {
-                hidden.spike_gains[at] = sum;
-            }
-            task.list_slopes[r] = slope;
-        }
-    } else {
-        for (int pair = t >> 5; pair < tile.n_samples * NEURONS; pair += blockDim.x >> 5) {
-            const int in_tile = pair / NEURONS, s = first_sample + in_tile;
-            const Place of_pair = task.tile_places[pair];
-            for (int k = t & 31; k < of_pair.count; k += 32) {
-                const long long at = hidden.worst * s + of_pair.start + k;
-                hidden.spike_gains[at] = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, hidden.spike_q[at], 0, 1);
-            }
-        }
-    }
-    __syncthreads();
-    if (place.count == 0) return 0;
-    const int s = first_sample + t / NEURONS;
-    const long long at = hidden.worst * s + place.start;
-    const real* q = LISTED ? task.list_q + tile.start : hidden.spike_q + at;
-    real* gain = LISTED ? task.list_gain + tile.start : hidden.spike_gains + at;
-    const auto through = [&](const real* slopes, int step) {
+    const int t = threadIdx.x, first_sample = first_pair / NEURONS;
+    const auto through = [&](const real* slopes, const real* q, const real* errors, real* gains) {
         return recurrent_gains(
-            place.count, hidden.tau, hidden.reset, hidden.slope_floor, n_bounded, [=](int k) { return slopes[(size_t)k * step]; },
-            [=](int k) { return q[k]; }, [=](int k) { return gain[k]; }, [=](int k, real, real value) { gain[k] = value; });
+            place.count, hidden.tau, hidden.reset, hidden.slope_floor, n_bounded, [=](int k) { return slopes[k]; },
+            [=](int k) { return q[k]; }, [=](int k) { return errors[k]; }, [=](int k, real, real value) { gains[k] = value; });
     };
-    if (LISTED || tile.n_spikes <= task.capacity) return through(task.list_slopes + tile.start, 1);
-    return through(hidden.slopes_of(s, hidden.first_neuron + t % NEURONS), stride);
+    if constexpr (LISTED) {
+        for (int r = t; r < tile.n_spikes; r += blockDim.x) {
+            const int pair = task.pair_of[r];
+            const long long at = hidden.worst * (first_sample + pair / NEURONS) + task.tile_places[pair].start + r - task.starts[pair];
+            task.list_q[r] = hidden.spike_q[at];
+            task.list_gain[r] = hidden.spike_errors[at];
+            task.list_slopes[r] = hidden.spike_slopes[at];
+        }
+        __syncthreads();
+        return through(task.list_slopes + tile.start, task.list_q + tile.start, task.list_gain + tile.start, task.list_gain + tile.start);
+    } else {
+        const long long at = hidden.worst * (first_sample + t / NEURONS) + place.start;
+        return through(hidden.spike_slopes + at, hidden.spike_q + at, hidden.spike_errors + at, hidden.spike_gains + at);
+    }
 }
 
 // Adds all pairs of a tile to the gradient; warps take NEURONS / parts pairs of a sample at a time, whichever comes next: *taken, which
@@ -207,15 +183,13 @@ __device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samp
 template <typename real>
 __global__ void __launch_bounds__(1024) weight_step(
         const Sample* samples, const real* __restrict__ event_factors, EventRows event_rows,
-        const real* spike_q, real* spike_gains,  // [batch, worst]; gains: room for spikes that outgrow shared memory
-        const real* slopes,                      // [batch, n_slots, n_hidden]
+        const real* spike_q, const real* spike_errors, const real* spike_slopes,  // [batch, worst]: of the hidden spikes, neuron by neuron
+        real* spike_gains,                       // the same: room for those that outgrow shared memory
         const Place* places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
-        int batch, int n_pre, int n_hidden, int n_slots, int in_slots, long long worst, real tau, real reset, real slope_floor, int capacity, int copied,
-        const typename Two<real>::type* out_spikes, const int* out_neurons,
-        const int* out_starts, int out_capacity, int n_out, int group, int slices,
+        int batch, int n_pre, int n_hidden, int in_slots, long long worst, real tau, real reset, real slope_floor, int capacity,
+        const typename Two<real>::type* out_spikes, const int* out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode, int staged,
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
-        const real* before2,                     // [n_hidden, n_out]: a copy of the second weights before the step
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
         const real* loss, const int* predictions, const int* out_counts,
@@ -223,7 +197,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     using fixed = typename FixedPoint<real>::type;
     extern __shared__ __align__(16) double shared_memory[];
     __shared__ real bound[NEURONS], units[NEURONS], room[32 * NEURONS];
-    __shared__ int out_first[MOST_SAMPLES], out_total[MOST_SAMPLES], scan_room[32];
+    __shared__ int scan_room[32];
     __shared__ Sample tile_samples[MOST_SAMPLES];
     __shared__ int taken;
     __shared__ double rates[4];
@@ -237,7 +211,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         __syncthreads();  // every thread needs the rates
         if (blockIdx.x == gridDim.x - 1 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
         const HiddenSpikes<real> hidden = {spike_q, places, worst, n_hidden, batch};
-        const OutputSpikes<real> output = {out_spikes, out_neurons, out_starts, out_capacity, n_out};
+        const OutputSpikes<real> output = {out_spikes, out_starts, out_capacity, n_out};
         const Weights<real> second = {weights2, m2, v2, gradient2};
         update_output_weights(hidden, output, (blockIdx.x - n_main) * group, group, slices, scale, second, update(),
                               reinterpret_cast<real*>(shared_memory));
@@ -249,10 +223,9 @@ __global__ void __launch_bounds__(1024) weight_step(
     Place* tile_places = reinterpret_cast<Place*>(copies + (staged ? 3 * n_pre * NEURONS : 0));  // [blockDim]
     int* starts = reinterpret_cast<int*>(tile_places + blockDim.x);  // [blockDim]
     fixed* sums = reinterpret_cast<fixed*>(starts + blockDim.x);    // [NEURONS, pitch]
-    auto* out_copies = reinterpret_cast<typename Two<real>::type*>(sums + NEURONS * pitch);  // [copied]
-    real* rows2 = reinterpret_cast<real*>(out_copies + copied);     // [NEURONS, n_out]: second weights
-    real *list_q = rows2 + NEURONS * n_out, *list_gain = list_q + capacity, *list_slopes = list_gain + capacity;  // [capacity]: spikes of a tile
-    unsigned short *pair_of = reinterpret_cast<unsigned short*>(list_slopes + capacity), *copied_neurons = pair_of + capacity;
+    real* list_q = reinterpret_cast<real*>(sums + NEURONS * pitch);  // [capacity]: spikes of a tile
+    real *list_gain = list_q + capacity, *list_slopes = list_gain + capacity;
+    unsigned short* pair_of = reinterpret_cast<unsigned short*>(list_slopes + capacity);
     const Weights<real> first = {weights1, m1, v1, gradient1};
     const bool whole = staged && first_neuron + NEURONS <= n_hidden, owned = i < n_hidden;
 
@@ -274,15 +247,10 @@ __global__ void __launch_bounds__(1024) weight_step(
     start_after_previous();
 
     const Place first_place = t < n_pairs && owned ? places[t] : Place{0, 0};
-    for (int p = t; p < NEURONS * n_out; p += blockDim.x) {
-        rows2[p] = first_neuron + p / n_out < n_hidden ? before2[(size_t)first_neuron * n_out + p] : real(0);
-    }
     if (t < 4) rates[t] = schedule[t];
-    const Gradient<real> task = {{event_factors, event_rows}, {out_spikes, out_neurons, out_starts, out_capacity, n_out},
-                                 {out_copies, copied_neurons, copied, out_first, out_total},
-                                 {spike_q, spike_gains, slopes, worst, n_hidden, n_slots, first_neuron, tau, reset, slope_floor, rows2},
-                                 samples, places, batch, n_pairs, capacity, pitch, tile_samples, tile_places, starts, pair_of, list_q, list_gain,
-                                 list_slopes, units, scan_room};
+    const Gradient<real> task = {{event_factors, event_rows}, {spike_q, spike_errors, spike_slopes, spike_gains, worst, tau, reset, slope_floor}, samples,
+                                 places, batch, n_pairs, capacity, pitch, tile_samples, tile_places, starts, pair_of, list_q, list_gain, list_slopes,
+                                 units, scan_room};
     const auto find_units = [&](real own) {
         sum_per_column<NEURONS>(own, room, bound, n_warps);  // synchronizes
         if (t < NEURONS) units[t] = fixed_units(bound[t] * in_slots);  // as many events of one input neuron

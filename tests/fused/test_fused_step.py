@@ -56,7 +56,7 @@ class Checks:
         source = SpikeSamples(case.times, case.counts, case.labels, case.layers[-1].weights.shape[0])
         batch = len(case.labels)
         step = fuse(network, loss, source, batch, case.t_max, bats.GradientDescentOptimizer(0), **options)
-        for name in ("list_q", "extremes", "slopes", "spike_q", "spike_gains", "before", "out_spikes"):
+        for name in ("list_q", "extremes", "slopes", "spike_q", "spike_errors", "spike_slopes", "out_spikes"):
             getattr(step._fused.room, name).fill(np.nan)
         for layer in network.layers[1:]:
             layer.gradient.fill(np.nan)
