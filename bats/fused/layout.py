@@ -7,13 +7,14 @@ from bats.ops.arguments import blocks
 HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
-PAIR_BYTES = 12  # of a (sample, neuron) pair in cuda/fused/weight_step.cu
+PAIR_BYTES, SAMPLE_BYTES = 8, 16  # of a (sample, neuron) pair and a sample in cuda/fused/weight_step.cu
+TILE = 512  # samples that the third kernel works on together, at most
 MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
 SCRATCH_BYTES = 141 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
 STATIC_SHARED = 8 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
-SPIKES_PER_PAIR = 5  # hidden spikes of 8 neurons for which the third kernel has room in shared memory, per sample and neuron
+SPIKES_PER_PAIR = 3  # hidden spikes for which the third kernel has room in shared memory, per sample and neuron
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
 CHUNK = 1024  # hidden spikes that the outputs go through together
 
@@ -31,7 +32,8 @@ class Layout:
     weights2_staged: bool  # the second weights are copied to shared memory
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
-    update_capacity: int  # hidden spikes of a tile in the third kernel's list
+    update_tile: int  # samples that the third kernel works on together
+    update_capacity: int  # hidden spikes in its list
     group: int  # hidden neurons of a block that does second weights
     slices: int  # its warps that have sums of their own
 
@@ -62,12 +64,14 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     warps = max(4, warps) if warps <= 16 else 8
     warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
     output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
-    update = threads * PAIR_BYTES + NEURONS * (n_pre | 1) * itemsize
-    copies, per_spike = 3 * n_pre * NEURONS * itemsize, 3 * itemsize + 2
-    at_once = min(batch, threads // NEURONS)  # samples of a tile
-    wanted = max(64, NEURONS * at_once * min(n_hidden_slots, SPIKES_PER_PAIR))
-    # With several tiles the first level cache is worth more than copies of the weights.
-    weights1_staged = at_once == batch and n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
+    pitch = update_pitch(n_pre)
+    update = NEURONS * pitch * itemsize
+    per_sample, per_spike = NEURONS * PAIR_BYTES + SAMPLE_BYTES, 2 * itemsize
+    update_tile = max(1, min(batch, TILE, (room - update) // per_sample))
+    update += update_tile * per_sample
+    wanted = max(64, NEURONS * update_tile * min(n_hidden_slots, SPIKES_PER_PAIR)) if update_tile >= batch else 0
+    copies = 3 * n_pre * NEURONS * itemsize
+    weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
     update += copies if weights1_staged else 0
     update_capacity = max(0, min(wanted, (room - update) // per_spike)) // 8 * 8
     update += update_capacity * per_spike
@@ -82,7 +86,12 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     slices = min(threads // 32, update // per_slice(group))
     if slices < 1:
         return None
-    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_capacity, group, slices)
+    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_tile, update_capacity, group, slices)
+
+
+def update_pitch(n_pre):
+    """Numbers between the sums of one neuron and those of the next: 4 times an odd number, so that 8 neurons of 4 rows lie in different banks."""
+    return (n_pre + 3) // 8 * 8 + 4
 
 
 def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):

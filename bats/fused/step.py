@@ -142,15 +142,17 @@ class FusedStep:
         beta1, beta2 = self.optimizer.betas
         out_capacity = output.n_neurons * output.max_n_spike
         _, bounded = hidden.tally()
-        neuron, staged = hidden.neuron, shape.weights1_staged and all(address(array) % 16 == 0 for array in (hidden.matrix, m1, v1))
+        neuron, first = hidden.neuron, (hidden.matrix, m1, v1, hidden.gradient)
+        aligned = hidden.n_neurons * self.dtype.itemsize % 16 == 0 and all(address(array) % 16 == 0 for array in first)
         arguments = (
             room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_errors, room.spike_slopes,
             room.list_q, room.places, np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons),
             np.int32(self.in_slots), np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
-            np.int32(shape.update_capacity), room.out_spikes, room.out_starts,
+            np.int32(shape.update_tile), np.int32(shape.update_capacity), np.int32(layout.update_pitch(self.network.layers[0].n_neurons)),
+            room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
-            real(1 / batch), np.int32(mode), np.int32(staged),
-            hidden.matrix, m1, v1, hidden.gradient, output.matrix, m2, v2, output.gradient,
+            real(1 / batch), np.int32(mode), np.int32(aligned), np.int32(shape.weights1_staged),
+            *first, output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
             loss, predictions, room.out_counts[part], room.labels[part], totals,

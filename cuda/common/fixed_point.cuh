@@ -49,3 +49,20 @@ __device__ __forceinline__ void sum_per_column(real value, real* room, real* res
     }
     __syncthreads();
 }
+
+// The same sum, of column lane % COLUMNS, for every thread; synchronizes once. room [n_warps, COLUMNS] may be written again after another
+// synchronization.
+template <int COLUMNS, typename real>
+__device__ __forceinline__ real column_sum(real value, real* room, int n_warps) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (int distance = COLUMNS; distance < 32; distance *= 2) value += __shfl_xor_sync(FULL_WARP, value, distance);
+    if (lane < COLUMNS) room[warp * COLUMNS + lane] = value;
+    __syncthreads();
+    real sum = 0;
+#pragma unroll 8
+    for (int p = lane; p < n_warps * COLUMNS; p += 32) sum += room[p];
+#pragma unroll
+    for (int distance = COLUMNS; distance < 32; distance *= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
+    return sum;
+}
