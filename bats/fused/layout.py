@@ -81,6 +81,7 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     free = N_PROCESSORS - blocks(n_hidden, NEURONS)  # processors without a block that does first weights
     group = min(32, blocks(n_hidden, free)) if free > 0 else 32
     per_slice = lambda group: (group * n_out + 2 * OUT_BUFFER) * itemsize  # noqa: E731
+    update = max(update, min(room, 8 * per_slice(group)))
     while group > 1 and update // per_slice(group) < 8:
         group //= 2
     slices = min(threads // 32, update // per_slice(group))
@@ -90,7 +91,7 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
 
 
 def update_pitch(n_pre):
-    """Numbers between the sums of one neuron and those of the next: 4 times an odd number, so that 8 neurons of 4 rows lie in different banks."""
+    """Numbers from one neuron's sums to the next one's: 4 times an odd number, so that 8 neurons' sums of 4 rows lie in different banks."""
     return (n_pre + 3) // 8 * 8 + 4
 
 
