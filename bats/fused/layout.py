@@ -7,7 +7,7 @@ from bats.ops.arguments import blocks
 HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
-PAIR_BYTES, SAMPLE_BYTES = 8, 16  # of a (sample, neuron) pair and a sample in cuda/fused/weight_step.cu
+PAIR_BYTES, SAMPLE_BYTES = 12, 16  # of a (sample, neuron) pair and a sample in cuda/fused/weight_step.cu
 TILE = 512  # samples that the third kernel works on together, at most
 MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
 SCRATCH_BYTES = 141 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst

@@ -13,6 +13,9 @@ struct FixedPoint<float> {
     using type = int;
     static constexpr int BITS = 30, MOST = 100;
     static __device__ __forceinline__ void add(type* sum, float value) { atomicAdd(sum, __float2int_rn(value)); }
+    // floor(log2 x) for x > 0; for subnormal x something below all normal ones. 2^n, a normal number.
+    static __device__ __forceinline__ int exponent(float x) { return (__float_as_int(x) >> 23) - 127; }
+    static __device__ __forceinline__ float power(int n) { return __int_as_float((n + 127) << 23); }
 };
 
 template <>
@@ -22,6 +25,8 @@ struct FixedPoint<double> {
     static __device__ __forceinline__ void add(type* sum, double value) {
         atomicAdd(reinterpret_cast<unsigned long long*>(sum), (unsigned long long)__double2ll_rn(value));
     }
+    static __device__ __forceinline__ int exponent(double x) { return (int)(__double_as_longlong(x) >> 52) - 1023; }
+    static __device__ __forceinline__ double power(int n) { return __longlong_as_double((long long)(n + 1023) << 52); }
 };
 
 // Units per 1 for sums of up to `bound`; NaN where the bound is not finite, as the sum would be, and 1 for a bound of 0.
@@ -29,7 +34,7 @@ template <typename real>
 __device__ __forceinline__ real fixed_units(real bound) {
     if (!(bound < Constants<real>::infinity())) return Constants<real>::nan();
     if (bound == 0) return 1;
-    return scalbn(real(1), min(FixedPoint<real>::BITS - 1 - ilogb(bound), FixedPoint<real>::MOST));
+    return FixedPoint<real>::power(min(FixedPoint<real>::BITS - 1 - FixedPoint<real>::exponent(bound), FixedPoint<real>::MOST));
 }
 
 // Sum over the threads of the first n_warps warps with the same t % COLUMNS, in a fixed order; result[i] for all threads after it.

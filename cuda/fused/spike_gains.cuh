@@ -24,21 +24,42 @@ template <typename real>
 __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden, int s, const Place& place, int begin, int n,
                                                typename Two<real>::type* list, int& n_bounded) {
     const int lane = threadIdx.x & 31;
-    real bound = 0, carried = 0;
-    for (int from = (n - 1) / 32 * 32; from >= 0 && n > 0; from -= 32) {
+    struct Spike {
+        long long at;
+        int k, count;  // number of the spike in its pair, and how many that has
+        real q, error, slope;
+    };
+    const auto fetch = [&](int from) {
         const int r = from + lane;
         int pair = 0;  // the last one whose spikes begin at r or before; silent ones begin where the next one does
 #pragma unroll
         for (int step = 16; step > 0; step /= 2) {
             if (__shfl_sync(FULL_WARP, begin, pair + step) <= r) pair += step;
         }
-        const int k = r - __shfl_sync(FULL_WARP, begin, pair), count = __shfl_sync(FULL_WARP, place.count, pair);
-        const long long at = hidden.worst * (s + pair / NEURONS) + __shfl_sync(FULL_WARP, place.start, pair) + k;
+        Spike spike = {0, r - __shfl_sync(FULL_WARP, begin, pair), __shfl_sync(FULL_WARP, place.count, pair), 1, 0, 1};
+        spike.at = hidden.worst * (s + pair / NEURONS) + __shfl_sync(FULL_WARP, place.start, pair) + spike.k;
+        if (r < n) {
+            spike.q = hidden.q[spike.at];
+            spike.error = hidden.errors[spike.at];
+            spike.slope = hidden.slopes[spike.at];
+        }
+        return spike;
+    };
+    real bound = 0, carried = 0;
+    int from = (n - 1) >> 5 << 5;  // negative if there are none
+    Spike next = {};
+    if (from >= 0) next = fetch(from);
+#pragma unroll 1
+    for (; from >= 0; from -= 32) {
+        const int r = from + lane;
         const bool mine = r < n;
+        const Spike spike = next;
+        if (from > 0) next = fetch(from - 32);
+        const int k = spike.k, count = spike.count;
         const int left = mine ? min(count - k, 32 - lane) : 0;  // lanes from here on with the same pair
         const bool goes_on = mine && left < count - k;          // beyond lane 31
-        const real q = mine ? hidden.q[at] : real(1), error = mine ? hidden.errors[at] : real(0);
-        real slope = mine ? hidden.slopes[at] : real(1);
+        const real q = spike.q, error = spike.error;
+        real slope = spike.slope;
         if (mine && slope < hidden.slope_floor) {
             slope = hidden.slope_floor;
             ++n_bounded;
@@ -58,11 +79,11 @@ __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden,
             }
         }
         if (goes_on) term = after(factor, carried, term);
-        const real next = __shfl_down_sync(FULL_WARP, term, 1), later = left > 1 ? next : goes_on ? carried : real(0);
+        const real following = __shfl_down_sync(FULL_WARP, term, 1), later = left > 1 ? following : goes_on ? carried : real(0);
         carried = __shfl_sync(FULL_WARP, term, 0);
         const real gain = fma(later, q, error) * inverse * hidden.tau, scaled = gain * y * y;
         if (mine && list) list[r] = {q, scaled};
-        if (mine && !list) hidden.gains[at] = scaled;
+        if (mine && !list) hidden.gains[spike.at] = scaled;
 
         real strength = mine ? abs(gain) / 4 : real(0);
 #pragma unroll

@@ -3,8 +3,8 @@
 // Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights:
 // 1. Warps take a few samples at a time, their spikes go backward through the resets (spike_gains.cuh), and every pair of a sample and a
 //    neuron that fired is listed. A list that has no more room leaves the gains in global memory.
-// 2. Any warp may take any pair and add it to the gradient, lanes over the sample's events (pair_gradient.cuh). Sums are kept in fixed point:
-//    integer addition has no order, so the result is the same every time whoever adds.
+// 2. Units of a few of a sample's pairs go to whichever warp is free; it adds them to the gradient, lanes over the sample's events
+//    (pair_gradient.cuh). Sums are kept in fixed point: integer addition has no order, so the result is the same every time whoever adds.
 // 3. The optimizer. Weights and moments come in during all that, where there is room.
 // The blocks after these do the second weights (output_weights.cuh).
 #include "common/async_copy.cuh"
@@ -25,40 +25,45 @@ struct FirstWeights {
     HiddenTrains<real> hidden;
     const Sample* samples;
     const Place* places;                // [batch, NEURONS]: of the block's neurons
-    int batch, n_owned, tile, capacity;  // n_owned: neurons that exist; capacity: spikes in the list
+    int n_owned, capacity;              // neurons that exist; spikes in the list
+    int n_listing, per_unit;            // warps that list pairs, the first ones; pairs of a unit, at most
     Sample* tile_samples;               // [tile]
-    Pair* pairs;                        // [tile * NEURONS]: those that fired, in any order
+    Place* pairs;                       // [tile, NEURONS]: start: in the list of the block, or ~start in that of the sample
+    unsigned* units;                    // [tile * NEURONS]: some of a sample's pairs that fired, in any order: sample << NEURONS | a bit per neuron
     typename Two<real>::type* list;     // [capacity]: q and G of their spikes
-    int* used;                          // [3]: entries of the list, of pairs; pairs that warps have taken
+    unsigned* used;                     // [3]: entries of the list, units; units that warps have taken
 };
 
-// The place of the lane's pair, number `pair` of the tile.
+// Lists the lanes' pairs that fired. A warp; number: of the lane's pair in the tile.
 template <typename real>
-__device__ __forceinline__ Place find_pair(const FirstWeights<real>& task, int first_sample, int pair, int n_pairs) {
-    if (pair >= n_pairs || pair % NEURONS >= task.n_owned) return {0, 0};
-    return task.places[first_sample * NEURONS + pair];
+__device__ __forceinline__ void list_pairs(const FirstWeights<real>& task, int number, int count, int start) {
+    const int lane = threadIdx.x & 31, neuron = lane % NEURONS;
+    const unsigned fired = __ballot_sync(FULL_WARP, count > 0), of_sample = fired >> (lane - neuron) & ((1u << NEURONS) - 1);
+    if (count > 0) task.pairs[number] = {start, count};
+    // Every per_unit-th pair of a sample opens a unit.
+    const unsigned from_here = of_sample >> neuron << neuron;
+    const bool opens = count > 0 && __popc(of_sample ^ from_here) % task.per_unit == 0;
+    unsigned others = from_here;
+    for (int n = 0; n < task.per_unit; ++n) others &= others - 1;  // without the first one
+    const unsigned opening = __ballot_sync(FULL_WARP, opens);
+    const unsigned before = lane == 0 ? atomicAdd(&task.used[1], (unsigned)__popc(opening)) : 0u;
+    const unsigned at = __shfl_sync(FULL_WARP, before, 0) + __popc(opening & ((1u << lane) - 1));
+    if (opens) task.units[at] = (unsigned)(number / NEURONS) << NEURONS | (from_here ^ others);
 }
 
-// Lists the lanes' pairs that fired. A warp.
-__device__ __forceinline__ void list_pairs(Pair* pairs, int* n_listed, int number, const Place& place, int start) {
-    const int lane = threadIdx.x & 31;
-    const unsigned fired = __ballot_sync(FULL_WARP, place.count > 0);
-    const int before = lane == 0 ? atomicAdd(n_listed, __popc(fired)) : 0;
-    const int at = __shfl_sync(FULL_WARP, before, 0) + __popc(fired & ((1u << lane) - 1));
-    if (place.count > 0) pairs[at] = {start, (unsigned short)number, (unsigned short)place.count};
-}
-
-// Visits the pairs of a tile, 32 at a time or those of one sample per warp if there are few: visit(number, place), by whole warps.
+// Visits the pairs of a tile, those of a few samples per warp: visit(number of the first lane's pair, the lane's place), by whole warps.
 template <typename real, typename Visit>
 __device__ __forceinline__ void each_pair(const FirstWeights<real>& task, int first_sample, int n_samples, Visit visit) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_pairs = n_samples * NEURONS;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = task.n_listing, n_pairs = n_samples * NEURONS;
     const int width = min(32, (n_samples + n_warps - 1) / n_warps * NEURONS), step = n_warps * width;
-    const auto find = [&](int first) { return find_pair(task, first_sample, first + lane, lane < width ? n_pairs : 0); };
-    Place next = find(warp * width);
+    const bool owned = lane < width && lane % NEURONS < task.n_owned;
+    const auto find = [&](int pair) { return owned && pair < n_pairs ? task.places[first_sample * NEURONS + pair] : Place{0, 0}; };
+    if (warp >= n_warps) return;
+    Place next = find(warp * width + lane);
 #pragma unroll 1
     for (int first = warp * width; first < n_pairs; first += step) {
         const Place place = next;
-        next = find(first + step);
+        next = find(first + step + lane);
         visit(first, place);
     }
 }
@@ -72,36 +77,44 @@ __device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int f
         const int sum = warp_inclusive_sum(place.count), begin = sum - place.count, n = __shfl_sync(FULL_WARP, sum, 31);
         int at = task.capacity;
         if (SINGLE) {
-            at = lane == 0 ? atomicAdd(&task.used[0], n) : 0;
+            at = lane == 0 ? (int)atomicAdd(&task.used[0], (unsigned)n) : 0;
             at = __shfl_sync(FULL_WARP, at, 0);
         }
         const bool fits = SINGLE && at + n <= task.capacity;
         bound += gains_of_pairs(task.hidden, first_sample + first / NEURONS, place, begin, n, fits ? task.list + at : nullptr, n_bounded);
-        if (SINGLE) list_pairs(task.pairs, &task.used[1], first + lane, place, fits ? at + begin : ~place.start);
+        if (SINGLE) list_pairs(task, first + lane, place.count, fits ? at + begin : ~place.start);
     });
     return bound;
 }
 
-// Adds the listed pairs to sums [NEURONS, pitch]; warps take one after another. units: of the neuron lane % NEURONS.
+// Adds the listed pairs to sums [NEURONS, pitch]; warps take one unit after another. units_of: of the fixed point, neuron lane % NEURONS.
 template <typename index_t, typename real>
 __device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int first_sample, const real* event_factors, const index_t* event_rows,
-                                          real units, typename FixedPoint<real>::type* sums, int pitch) {
-    const int lane = threadIdx.x & 31, n = task.used[1];
-    for (int item = threadIdx.x >> 5; item < n;) {
-        const int taken = lane == 0 ? atomicAdd(&task.used[2], 1) : 0;
-        const Pair pair = task.pairs[item];
-        const int neuron = pair.number % NEURONS, in_tile = pair.number / NEURONS;
+                                          real units_of, typename FixedPoint<real>::type* sums, int pitch) {
+    const int lane = threadIdx.x & 31;
+    const unsigned n = task.used[1];
+    for (unsigned item = threadIdx.x >> 5; item < n;) {
+        const unsigned unit = task.units[item], in_tile = unit >> NEURONS;
         const Sample sample = task.tile_samples[in_tile];
-        const EventsOf<index_t, real> events = {event_factors + sample.first, event_rows + sample.first, sample.n_events};
-        const real scale = __shfl_sync(FULL_WARP, units, neuron);
-        auto* to = sums + neuron * pitch;
-        if (pair.start >= 0) {
-            const auto* list = task.list + pair.start;
-            add_pair(events, pair.spikes, [=](int k) { return list[k]; }, scale, to);
-        } else {
-            const long long at = task.hidden.worst * (first_sample + in_tile) + ~pair.start;
-            const real *q = task.hidden.q + at, *gains = task.hidden.gains + at;
-            add_pair(events, pair.spikes, [=](int k) { return typename Two<real>::type{q[k], gains[k]}; }, scale, to);
+        const unsigned taken = lane == 0 ? atomicInc(&task.used[2], ~0u) : 0u;
+        for (int from = (sample.n_events - 1) / (32 * CHUNKS) * (32 * CHUNKS); from >= 0 && sample.n_events > 0; from -= 32 * CHUNKS) {
+            const long long event = sample.first + from;
+            const EventChunks<real> events(event_factors + event, event_rows + event, sample.n_events - from);
+#pragma unroll 1
+            for (unsigned left = unit & ((1u << NEURONS) - 1); left; left &= left - 1) {
+                const int neuron = __ffs(left) - 1;
+                const Place pair = task.pairs[in_tile * NEURONS + neuron];
+                const real units = __shfl_sync(FULL_WARP, units_of, neuron);
+                auto* to = sums + neuron * pitch;
+                if (pair.start >= 0) {
+                    const auto* list = task.list + pair.start;
+                    add_pair(events, pair.count, [=](int k) { return list[k]; }, units, to);
+                } else {
+                    const long long at = task.hidden.worst * (first_sample + in_tile) + ~pair.start;
+                    const real *q = task.hidden.q + at, *gains = task.hidden.gains + at;
+                    add_pair(events, pair.count, [=](int k) { return typename Two<real>::type{q[k], gains[k]}; }, units, to);
+                }
+            }
         }
         item = __shfl_sync(FULL_WARP, taken, 0);
     }
@@ -130,7 +143,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     constexpr int WIDTH = Numbers::N, PACKS = NEURONS / WIDTH;  // of a row of the block's weights
     extern __shared__ __align__(16) double shared_memory[];
     __shared__ real room[32 * NEURONS];
-    __shared__ int used[3];
+    __shared__ unsigned used[3];
     __shared__ double rates[4];
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
     const auto update = [&] {
@@ -154,17 +167,24 @@ __global__ void __launch_bounds__(1024) weight_step(
     Numbers* copies = reinterpret_cast<Numbers*>(shared_memory);  // [3, n_pre, PACKS]: weights and moments, if staged
     fixed* sums = reinterpret_cast<fixed*>(copies + (staged ? 3 * n_pre * PACKS : 0));  // [NEURONS, pitch]
     Sample* tile_samples = reinterpret_cast<Sample*>(sums + NEURONS * pitch);
-    Pair* pairs = reinterpret_cast<Pair*>(tile_samples + tile);
+    Place* pairs = reinterpret_cast<Place*>(tile_samples + tile);
     auto* list = reinterpret_cast<typename Two<real>::type*>(pairs + tile * NEURONS);
+    const int n_copying = copied ? n_warps / 4 : 0;  // warps, the last ones
     const FirstWeights<real> task = {{spike_q, spike_errors, spike_slopes, spike_gains, worst, tau, reset, slope_floor}, samples,
-                                     places + (size_t)first_neuron * batch, batch, min(NEURONS, n_hidden - first_neuron), tile, capacity,
-                                     tile_samples, pairs, list, used};
+                                     places + (size_t)first_neuron * batch, min(NEURONS, n_hidden - first_neuron), capacity,
+                                     n_warps - n_copying, batch < 4 * n_warps ? 2 : 4, tile_samples, pairs,
+                                     reinterpret_cast<unsigned*>(list + capacity), list, used};
 
-    // What only earlier kernels than the last one have written.
+    // What only earlier kernels than the last one have written. Copies fill the queue to the memory for a long time, so that some
+    // warps make them while the others go ahead.
     const Weights<real> first = {weights1, m1, v1, gradient1};
     const auto place_of = [&](int p) { return (size_t)(p / PACKS) * n_hidden + first_neuron + p % PACKS * WIDTH; };  // of pack p of the block
-    if (copied) {
-        for (int p = t; p < n_pre * PACKS; p += blockDim.x) {
+    if (t < min(tile, batch)) tile_samples[t] = samples[t];
+    if (t < 3) used[t] = t == 2 ? n_warps : 0;
+    for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
+    __syncthreads();
+    if (warp >= task.n_listing) {
+        for (int p = t - 32 * task.n_listing; p < n_pre * PACKS; p += 32 * n_copying) {
             const size_t from = place_of(p);
             copy_16_bytes(copies + p, weights1 + from);
             copy_16_bytes(copies + n_pre * PACKS + p, m1 + from);
@@ -172,10 +192,6 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
         commit_copies();
     }
-    for (int p = t; p < NEURONS * pitch; p += blockDim.x) sums[p] = 0;
-    if (t < min(tile, batch)) tile_samples[t] = samples[t];
-    if (t < 3) used[t] = t == 2 ? n_warps : 0;
-    __syncthreads();
     start_after_previous();
     if (t < 4) rates[t] = schedule[t];
 
@@ -199,7 +215,7 @@ __global__ void __launch_bounds__(1024) weight_step(
             if (t < n_samples) tile_samples[t] = samples[s + t];
             if (t < 3) used[t] = t == 2 ? n_warps : 0;
             __syncthreads();
-            each_pair(task, s, n_samples, [&](int number, const Place& place) { list_pairs(pairs, &used[1], number + lane, place, ~place.start); });
+            each_pair(task, s, n_samples, [&](int number, const Place& place) { list_pairs(task, number + lane, place.count, ~place.start); });
             __syncthreads();
         }
         if (event_rows.wide) add_pairs(task, s, event_factors, static_cast<const int*>(event_rows.rows), units, sums, pitch);
