@@ -14,7 +14,7 @@ SCRATCH_BYTES = 141 * 2**20  # what the spikes of all samples that are worked on
 STATIC_SHARED = 8 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
-SPIKES_PER_PAIR = 3  # hidden spikes for which the third kernel has room in shared memory, per sample and neuron
+ENTRIES_PER_PAIR = 3  # of the third kernel's list in shared memory, per sample and neuron: spikes, and one more if there are any
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
 CHUNK = 1024  # hidden spikes that the outputs go through together
 
@@ -33,7 +33,7 @@ class Layout:
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
     update_tile: int  # samples that the third kernel works on together
-    update_capacity: int  # hidden spikes in its list
+    update_capacity: int  # entries of its list
     group: int  # hidden neurons of a block that does second weights
     slices: int  # its warps that have sums of their own
 
@@ -69,7 +69,7 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     per_sample, per_spike = NEURONS * PAIR_BYTES + SAMPLE_BYTES, 2 * itemsize
     update_tile = max(1, min(batch, TILE, (room - update) // per_sample))
     update += update_tile * per_sample
-    wanted = max(64, NEURONS * update_tile * min(n_hidden_slots, SPIKES_PER_PAIR)) if update_tile >= batch else 0
+    wanted = max(64, NEURONS * update_tile * min(n_hidden_slots + 1, ENTRIES_PER_PAIR)) if update_tile >= batch else 0
     copies = 3 * n_pre * NEURONS * itemsize
     weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
     update += copies if weights1_staged else 0

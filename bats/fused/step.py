@@ -6,6 +6,7 @@ import numpy as np
 
 from bats import kernels
 from bats.fused import eligibility, layout
+from bats.fused import launch as launching
 from bats.fused.event_table import EventTable
 from bats.fused.launch import address, launch
 from bats.losses import SpikeCountClassLoss
@@ -152,7 +153,7 @@ class FusedStep:
             room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
             real(1 / batch), np.int32(mode), np.int32(aligned), np.int32(shape.weights1_staged),
-            *first, output.matrix, m2, v2, output.gradient,
+            np.int32(launching.EARLY), *first, output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
             loss, predictions, room.out_counts[part], room.labels[part], totals,

@@ -12,7 +12,9 @@ template <>
 struct FixedPoint<float> {
     using type = int;
     static constexpr int BITS = 30, MOST = 100;
-    static __device__ __forceinline__ void add(type* sum, float value) { atomicAdd(sum, __float2int_rn(value)); }
+    static __device__ __forceinline__ type round(float value) { return __float2int_rn(value); }
+    static __device__ __forceinline__ void add_rounded(type* sum, type value) { atomicAdd(sum, value); }
+    static __device__ __forceinline__ void add(type* sum, float value) { add_rounded(sum, round(value)); }
     // floor(log2 x) for x > 0; for subnormal x something below all normal ones. 2^n, a normal number.
     static __device__ __forceinline__ int exponent(float x) { return (__float_as_int(x) >> 23) - 127; }
     static __device__ __forceinline__ float power(int n) { return __int_as_float((n + 127) << 23); }
@@ -22,9 +24,11 @@ template <>
 struct FixedPoint<double> {
     using type = long long;
     static constexpr int BITS = 61, MOST = 900;
-    static __device__ __forceinline__ void add(type* sum, double value) {
-        atomicAdd(reinterpret_cast<unsigned long long*>(sum), (unsigned long long)__double2ll_rn(value));
+    static __device__ __forceinline__ type round(double value) { return __double2ll_rn(value); }
+    static __device__ __forceinline__ void add_rounded(type* sum, type value) {
+        atomicAdd(reinterpret_cast<unsigned long long*>(sum), (unsigned long long)value);
     }
+    static __device__ __forceinline__ void add(type* sum, double value) { add_rounded(sum, round(value)); }
     static __device__ __forceinline__ int exponent(double x) { return (int)(__double_as_longlong(x) >> 52) - 1023; }
     static __device__ __forceinline__ double power(int n) { return __longlong_as_double((long long)(n + 1023) << 52); }
 };

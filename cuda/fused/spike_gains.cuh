@@ -17,16 +17,16 @@ struct HiddenTrains {
 };
 
 // Lane l's pair is (sample s + l / NEURONS, a neuron of the block); its spikes are at `place` of the sample's list. All pairs' spikes, pair by
-// pair, go with their gains to list [n], or only the gains to hidden.gains if it is null. Returns sum |delta tau / z| / 4 over the spikes of
+// pair, go with their gains to the list, each as much further on as `shift` of its pair says, or only the gains to hidden.gains if it is null. Returns sum |delta tau / z| / 4 over the spikes of
 // the lane's pair, which bounds what they add to any weight's gradient, since |r (r - 1)| <= 1/4. A warp.
 // begin: number of spikes of the pairs before; n: of all.
 template <typename real>
 __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden, int s, const Place& place, int begin, int n,
-                                               typename Two<real>::type* list, int& n_bounded) {
+                                               typename Two<real>::type* list, int shift, int& n_bounded) {
     const int lane = threadIdx.x & 31;
     struct Spike {
         long long at;
-        int k, count;  // number of the spike in its pair, and how many that has
+        int k, count, shift;  // number of the spike in its pair; of that pair
         real q, error, slope;
     };
     const auto fetch = [&](int from) {
@@ -36,7 +36,7 @@ __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden,
         for (int step = 16; step > 0; step /= 2) {
             if (__shfl_sync(FULL_WARP, begin, pair + step) <= r) pair += step;
         }
-        Spike spike = {0, r - __shfl_sync(FULL_WARP, begin, pair), __shfl_sync(FULL_WARP, place.count, pair), 1, 0, 1};
+        Spike spike = {0, r - __shfl_sync(FULL_WARP, begin, pair), __shfl_sync(FULL_WARP, place.count, pair), __shfl_sync(FULL_WARP, shift, pair), 1, 0, 1};
         spike.at = hidden.worst * (s + pair / NEURONS) + __shfl_sync(FULL_WARP, place.start, pair) + spike.k;
         if (r < n) {
             spike.q = hidden.q[spike.at];
@@ -82,7 +82,7 @@ __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden,
         const real following = __shfl_down_sync(FULL_WARP, term, 1), later = left > 1 ? following : goes_on ? carried : real(0);
         carried = __shfl_sync(FULL_WARP, term, 0);
         const real gain = fma(later, q, error) * inverse * hidden.tau, scaled = gain * y * y;
-        if (mine && list) list[r] = {q, scaled};
+        if (mine && list) list[r + spike.shift] = {q, scaled};
         if (mine && !list) hidden.gains[spike.at] = scaled;
 
         real strength = mine ? abs(gain) / 4 : real(0);

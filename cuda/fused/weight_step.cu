@@ -25,12 +25,12 @@ struct FirstWeights {
     HiddenTrains<real> hidden;
     const Sample* samples;
     const Place* places;                // [batch, NEURONS]: of the block's neurons
-    int n_owned, capacity;              // neurons that exist; spikes in the list
-    int n_listing, per_unit;            // warps that list pairs, the first ones; pairs of a unit, at most
+    int n_owned, capacity;              // neurons that exist; entries of the list
+    int per_unit;                       // pairs of a unit, at most
     Sample* tile_samples;               // [tile]
     Place* pairs;                       // [tile, NEURONS]: start: in the list of the block, or ~start in that of the sample
     unsigned* units;                    // [tile * NEURONS]: some of a sample's pairs that fired, in any order: sample << NEURONS | a bit per neuron
-    typename Two<real>::type* list;     // [capacity]: q and G of their spikes
+    typename Two<real>::type* list;     // [capacity]: q and G of their spikes, before each pair q = 0
     unsigned* used;                     // [3]: entries of the list, units; units that warps have taken
 };
 
@@ -54,11 +54,10 @@ __device__ __forceinline__ void list_pairs(const FirstWeights<real>& task, int n
 // Visits the pairs of a tile, those of a few samples per warp: visit(number of the first lane's pair, the lane's place), by whole warps.
 template <typename real, typename Visit>
 __device__ __forceinline__ void each_pair(const FirstWeights<real>& task, int first_sample, int n_samples, Visit visit) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = task.n_listing, n_pairs = n_samples * NEURONS;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_pairs = n_samples * NEURONS;
     const int width = min(32, (n_samples + n_warps - 1) / n_warps * NEURONS), step = n_warps * width;
     const bool owned = lane < width && lane % NEURONS < task.n_owned;
     const auto find = [&](int pair) { return owned && pair < n_pairs ? task.places[first_sample * NEURONS + pair] : Place{0, 0}; };
-    if (warp >= n_warps) return;
     Place next = find(warp * width + lane);
 #pragma unroll 1
     for (int first = warp * width; first < n_pairs; first += step) {
@@ -75,14 +74,19 @@ __device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int f
     real bound = 0;
     each_pair(task, first_sample, n_samples, [&](int first, const Place& place) {
         const int sum = warp_inclusive_sum(place.count), begin = sum - place.count, n = __shfl_sync(FULL_WARP, sum, 31);
+        // The list has an entry for each spike and one before each pair.
+        const unsigned fired = __ballot_sync(FULL_WARP, place.count > 0);
+        const int shift = __popc(fired & ((2u << lane) - 1)), n_entries = n + __popc(fired);
         int at = task.capacity;
         if (SINGLE) {
-            at = lane == 0 ? (int)atomicAdd(&task.used[0], (unsigned)n) : 0;
+            at = lane == 0 ? (int)atomicAdd(&task.used[0], (unsigned)n_entries) : 0;
             at = __shfl_sync(FULL_WARP, at, 0);
         }
-        const bool fits = SINGLE && at + n <= task.capacity;
-        bound += gains_of_pairs(task.hidden, first_sample + first / NEURONS, place, begin, n, fits ? task.list + at : nullptr, n_bounded);
-        if (SINGLE) list_pairs(task, first + lane, place.count, fits ? at + begin : ~place.start);
+        const bool fits = SINGLE && at + n_entries <= task.capacity;
+        if (fits && place.count > 0) task.list[at + begin + shift - 1] = {0, 0};
+        auto* list = fits ? task.list + at : nullptr;
+        bound += gains_of_pairs(task.hidden, first_sample + first / NEURONS, place, begin, n, list, shift, n_bounded);
+        if (SINGLE) list_pairs(task, first + lane, place.count, fits ? at + begin + shift : ~place.start);
     });
     return bound;
 }
@@ -107,12 +111,10 @@ __device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int fi
                 const real units = __shfl_sync(FULL_WARP, units_of, neuron);
                 auto* to = sums + neuron * pitch;
                 if (pair.start >= 0) {
-                    const auto* list = task.list + pair.start;
-                    add_pair(events, pair.count, [=](int k) { return list[k]; }, units, to);
+                    add_pair(events, ListedTrain<typename Two<real>::type>{task.list + pair.start + pair.count}, units, to);
                 } else {
                     const long long at = task.hidden.worst * (first_sample + in_tile) + ~pair.start;
-                    const real *q = task.hidden.q + at, *gains = task.hidden.gains + at;
-                    add_pair(events, pair.count, [=](int k) { return typename Two<real>::type{q[k], gains[k]}; }, units, to);
+                    add_pair(events, StoredTrain<real>{task.hidden.q + at, task.hidden.gains + at, pair.count}, units, to);
                 }
             }
         }
@@ -129,10 +131,11 @@ __global__ void __launch_bounds__(1024) weight_step(
         real* spike_gains,                       // the same: room for those that outgrow shared memory
         const Place* places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
         int batch, int n_pre, int n_hidden, int in_slots, long long worst, real tau, real reset, real slope_floor,
-        int tile, int capacity, int pitch,       // samples per tile, spikes in the list, numbers between a neuron's sums and the next one's
+        int tile, int capacity, int pitch,       // samples per tile, entries of the list, numbers between a neuron's sums and the next one's
         const typename Two<real>::type* out_spikes, const int* out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode,
-        int aligned, int staged,                 // first weights, moments and gradient may be accessed 16 bytes at a time; and are copied
+        int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; are copied; blocks may
+                                                 // begin while the kernel before is running
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
@@ -169,29 +172,30 @@ __global__ void __launch_bounds__(1024) weight_step(
     Sample* tile_samples = reinterpret_cast<Sample*>(sums + NEURONS * pitch);
     Place* pairs = reinterpret_cast<Place*>(tile_samples + tile);
     auto* list = reinterpret_cast<typename Two<real>::type*>(pairs + tile * NEURONS);
-    const int n_copying = copied ? n_warps / 4 : 0;  // warps, the last ones
     const FirstWeights<real> task = {{spike_q, spike_errors, spike_slopes, spike_gains, worst, tau, reset, slope_floor}, samples,
                                      places + (size_t)first_neuron * batch, min(NEURONS, n_hidden - first_neuron), capacity,
-                                     n_warps - n_copying, batch < 4 * n_warps ? 2 : 4, tile_samples, pairs,
+                                     batch < 4 * n_warps ? 2 : 4, tile_samples, pairs,
                                      reinterpret_cast<unsigned*>(list + capacity), list, used};
 
-    // What only earlier kernels than the last one have written. Copies fill the queue to the memory for a long time, so that some
-    // warps make them while the others go ahead.
+    // What only earlier kernels than the last one have written.
     const Weights<real> first = {weights1, m1, v1, gradient1};
     const auto place_of = [&](int p) { return (size_t)(p / PACKS) * n_hidden + first_neuron + p % PACKS * WIDTH; };  // of pack p of the block
     if (t < min(tile, batch)) tile_samples[t] = samples[t];
     if (t < 3) used[t] = t == 2 ? n_warps : 0;
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
     __syncthreads();
-    if (warp >= task.n_listing) {
-        for (int p = t - 32 * task.n_listing; p < n_pre * PACKS; p += 32 * n_copying) {
+    // All these copies keep the way to the memory busy for thousands of cycles: best while the kernel before is running, else when the
+    // spikes have come in.
+    const auto copy_weights = [&](int rank, int n_threads) {
+        for (int p = rank; p < n_pre * PACKS; p += n_threads) {
             const size_t from = place_of(p);
             copy_16_bytes(copies + p, weights1 + from);
             copy_16_bytes(copies + n_pre * PACKS + p, m1 + from);
             copy_16_bytes(copies + 2 * n_pre * PACKS + p, v1 + from);
         }
         commit_copies();
-    }
+    };
+    if (copied && early) copy_weights(t, blockDim.x);
     start_after_previous();
     if (t < 4) rates[t] = schedule[t];
 
@@ -207,6 +211,8 @@ __global__ void __launch_bounds__(1024) weight_step(
     if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
+    constexpr int COPYING = 8;  // warps, the last ones
+    if (copied && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
 #pragma unroll 1
     for (int s = 0; s < batch; s += tile) {
         if (batch > tile) {

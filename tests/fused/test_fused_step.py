@@ -111,11 +111,11 @@ class Checks:
                 self.check(case, losses=(COUNT,), options=({"shared_limit": self.small["shared_limit"], "at_once": 75},))
 
     def test_spikes_that_the_third_kernel_has_no_room_for(self):
-        """Its list takes 64 spikes, so that some samples' gains lie in it and others' do not; each of its warps takes several samples."""
+        """Its list takes 64 entries, so that some samples' gains lie in it and others' do not; each of its warps takes several samples."""
         case = self.case(5, [6, 24, 3], n_batch=70, n_slots=2, max_n_spike=6)
         spikes = case.trains[0].counts.reshape(70, 3, 8).sum(axis=(0, 2))
         self.assertTrue((spikes > 64).any())
-        with mock.patch.object(layout, "SPIKES_PER_PAIR", 0):
+        with mock.patch.object(layout, "ENTRIES_PER_PAIR", 0):
             self.assertEqual(layout.choose(70, (6, 24, 3), 6, 6, 8).update_capacity, 64)
             self.check(case, losses=(COUNT,), options=({"at_once": 70}, {"shared_limit": self.small["shared_limit"], "at_once": 70}))
 
