@@ -13,7 +13,7 @@ import numpy as np
 import bats
 from bats import reference
 from bats.device import to_numpy
-from bats.fused import FusedStep, launch
+from bats.fused import FusedStep, launch, layout
 from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
@@ -57,7 +57,7 @@ class Checks:
         source = SpikeSamples(case.times, case.counts, case.labels, case.layers[-1].weights.shape[0])
         batch = len(case.labels)
         step = fuse(network, loss, source, batch, case.t_max, bats.GradientDescentOptimizer(0), **options)
-        for name in ("list_q", "extremes", "slopes", "spike_q", "spike_gains", "before", "out_spikes"):
+        for name in ("list_q", "extremes", "slopes", "spike_q", "spike_errors", "spike_slopes", "out_spikes"):
             getattr(step._fused.room, name).fill(np.nan)
         for layer in network.layers[1:]:
             layer.gradient.fill(np.nan)
@@ -104,10 +104,32 @@ class Checks:
                 self.assertTrue(any(spikes.counts.any() for spikes in case.trains))
 
     def test_more_samples_than_one_tile_of_the_third_kernel_takes(self):
-        """256 threads, as SMALL makes it, take 32 samples at a time; the batch in one part, and lists in shared memory and out of it."""
+        """256 threads, as SMALL makes it; 75 samples in one tile, in three, and in 75."""
         case = self.case(4, [6, 19, 3], n_batch=75, n_slots=2, max_n_spike=6)
-        limit = self.small["shared_limit"]
-        self.check(case, options=({"shared_limit": limit, "at_once": 75}, {"shared_limit": 2 * limit, "at_once": 75}))
+        for tile in (layout.TILE, 32, 1):
+            with mock.patch.object(layout, "TILE", tile):
+                self.assertEqual(layout.choose(75, (6, 19, 3), 6, 6, 8, self.small["shared_limit"]).update_tile, min(75, tile))
+                self.check(case, losses=(COUNT,), options=({"shared_limit": self.small["shared_limit"], "at_once": 75},))
+
+    def test_spikes_that_the_third_kernel_has_no_room_for(self):
+        """Its list takes 64 entries, so that some samples' gains lie in it and others' do not; each of its warps takes several samples."""
+        case = self.case(5, [6, 24, 3], n_batch=70, n_slots=2, max_n_spike=6)
+        spikes = case.trains[0].counts.reshape(70, 3, 8).sum(axis=(0, 2))
+        self.assertTrue((spikes > 64).any())
+        with mock.patch.object(layout, "ENTRIES_PER_PAIR", 0):
+            self.assertEqual(layout.choose(70, (6, 24, 3), 6, 6, 8).update_capacity, 64)
+            self.check(case, losses=(COUNT,), options=({"at_once": 70}, {"shared_limit": self.small["shared_limit"], "at_once": 70}))
+
+    def test_trains_longer_than_a_warp(self):
+        """The resets of a neuron with more than 32 spikes go from one group of lanes to the next."""
+
+        def change(times, counts, layers):
+            layers[0].weights, layers[0].max_n_spike = np.abs(layers[0].weights) * 4, 70
+            return times, counts, layers
+
+        case = self.case(6, [6, 9, 3], n_slots=12, max_n_spike=70, change=change)
+        self.assertGreater(case.trains[0].counts.max(), 40)
+        self.check(case, losses=(COUNT,), options=({}, SMALL))
 
     def test_many_events_per_neuron(self):
         """Sums of fixed point must hold the events of a neuron that fires often."""
