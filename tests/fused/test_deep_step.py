@@ -27,7 +27,7 @@ class Checks(test_fused_step.Checks):
     """The cases of the step with one hidden layer, with a layer more."""
 
     small = SMALL
-    sizes_of_many_events = [20, 35, 9, 4]
+    sizes_of_many_events = (20, 35, 9, 4)
 
     def fuse(self, network, loss, source, batch, t_max, optimizer, **options):
         """A fused step without graph that keeps its gradients; every array that it may not read before writing is poisoned."""

@@ -34,7 +34,7 @@ def fuse(network, loss, source, batch, t_max, optimizer, **options):
 
 class Checks:
     small = SMALL
-    sizes_of_many_events = [20, 35, 4]
+    sizes_of_many_events = (20, 35, 4)
 
     def case(self, seed, sizes, n_batch=4, n_slots=3, max_n_spike=8, span=3, change=None, tau_s=0.05):
         """The first well-conditioned network that follows from the seed: inputs, layers, and the oracle's trains."""
