@@ -144,6 +144,8 @@ class Step:
         self._remaining -= steps * batch
 
         def launch():
+            if self._fused is not None:
+                self._fused.after_weights = False  # what came before, and whether it has ended, is known within these steps only
             for _ in range(steps):
                 self._launch(batch, training)
 

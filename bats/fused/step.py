@@ -59,7 +59,7 @@ class FusedStep:
             labels=xp.zeros(batch_size, np.int32),
         )
         self.optimizer_arrays = self._optimizer_arrays(hidden, output)
-        self._after_weights = False  # whether weight_step was the last kernel launched
+        self.after_weights = False  # whether weight_step is the kernel that the next one follows; Step resets it
 
     def _choose(self, batch):
         sizes = tuple(layer.n_neurons for layer in self.network.layers)
@@ -76,7 +76,6 @@ class FusedStep:
 
     def start(self, order):
         """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
-        self._after_weights = False
         return self.table.start(order)
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -88,7 +87,7 @@ class FusedStep:
             self._output_step(part, cursor, training, part.stop == batch, loss[part], predictions[part])
             if training:
                 self._weight_step(part, batch, loss[part], predictions[part], totals)
-            self._after_weights = training
+            self.after_weights = training
         if not training:
             room = self.room
             accumulate_metrics(loss[:batch], predictions[:batch], room.out_counts[:batch], room.labels[:batch], totals)
@@ -107,7 +106,7 @@ class FusedStep:
             self.table.in_order, cursor, self.table.factors, self.table.rows_argument, hidden.matrix,
             np.int32(n), np.int32(hidden.n_neurons), neuron.c, neuron.reset, self.last_factor, np.int32(hidden.max_n_spike),
             room.list_q, room.list_places, room.list_counts, room.extremes, room.slopes, room.counts, room.samples,
-            status, np.int32(len(status)), np.int32(self._after_weights),
+            status, np.int32(len(status)), np.int32(self.after_weights),
         )  # fmt: skip
         grid = (blocks(hidden.n_neurons, 32), blocks(n, shape.hidden_warps))
         self._run("hidden_forward", grid, 32 * shape.hidden_warps, arguments, shape.hidden_shared)

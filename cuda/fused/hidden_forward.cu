@@ -159,7 +159,8 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interva
 
 // The spikes after the last event, whose factor is e.
 template <typename real>
-__device__ __forceinline__ void end_events(Neurons<real>& neurons, real e, real last_factor, real c, real reset, const SpikeStore<real>& store) {
+__device__ __forceinline__ void end_events(Neurons<real>& neurons, real e, real last_factor, real c, real reset,
+                                           const SpikeStore<real>& store) {
     const real y_low = reciprocal(last_factor), y_high = reciprocal(e);
     const real bound = fma(-neurons.a, y_low, neurons.b) - crossing_limit(e, last_factor, y_low, c);
     bool pending = bound >= neurons.fall;
@@ -169,8 +170,8 @@ __device__ __forceinline__ void end_events(Neurons<real>& neurons, real e, real 
     }
 }
 
-// Prepares the events from `first` on, at most TILE: their intervals and rows, and as many that add nothing as are loaded with them. Events of the same
-// time have no interval between them, nor has the last one here (end_events). last_row: of the last event.
+// Prepares the events from `first` on, at most TILE: their intervals and rows, and as many that add nothing as are loaded with them.
+// Events of the same time have no interval between them, nor has the last one here (end_events). last_row: of the last event.
 template <typename real>
 __device__ __forceinline__ void prepare(const Events<real>& events, const real* factors, const EventRows& event_rows, const Sample& sample,
                                         int first, int n_padded, unsigned last_row, real c) {
@@ -195,8 +196,8 @@ __device__ __forceinline__ void prepare(const Events<real>& events, const real* 
     if (lane < UNROLL) events.rows[n_padded + lane] = last_row;
 }
 
-// The sample (of the batch) of this warp, or -1. In a small batch every processor has one block, and every scheduler every fourth warp of it:
-// block after block, and scheduler after scheduler in a block, get about as many events. Waits for the block's other warps.
+// The sample (of the batch) of this warp, or -1. With a small batch a processor has one block, and each of its four schedulers every fourth
+// warp: all blocks, and in a block all schedulers, get about as many events. Waits for the block's other warps.
 __device__ __forceinline__ int choose_sample(const Sample* samples, int batch) {
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n_warps = blockDim.x >> 5;
     if (batch > SORTED) {
@@ -266,8 +267,9 @@ __global__ void __launch_bounds__(512) hidden_forward(
     const SpikeStore<real> store = {list_q + list, list_place + list, reinterpret_cast<char*>(slopes + (size_t)s * n_slots * n_hidden + i),
                                     n_hidden * (unsigned)sizeof(real), n_slots, i};
     const Column column = {reinterpret_cast<const char*>(weights + (valid ? i : 0)), n_hidden * (unsigned)sizeof(real)};
-    Neurons<real> neurons = {0, 0, valid ? real(0) : Constants<real>::infinity(), Constants<real>::infinity(), Constants<real>::infinity(), 0, 0};
-    if (n_slots == 1) reset = Constants<real>::infinity();  // no second spike is looked for
+    const real INF = Constants<real>::infinity();
+    Neurons<real> neurons = {0, 0, valid ? real(0) : INF, INF, INF, 0, 0};
+    if (n_slots == 1) reset = INF;  // no second spike is looked for
     event_factors += sample.first;
     const int last = max(sample.n_events - 1, 0);  // where there is no event, the list of all samples still has a next entry
     const real last_event = event_factors[last];

@@ -223,14 +223,14 @@ class Checks(test_fused_step.Checks):
     def network_case(self):
         return self.case(20, [12, 37, 21, 5], n_batch=23)
 
-    def trained(self, fused, optimizer=bats.AdamOptimizer, loss=COUNT[0], dtype="float64", graph=False, epochs=2, rate=1e-3):
+    def trained(self, fused, optimizer=bats.AdamOptimizer, loss=COUNT[0], dtype="float64", graph=False, epochs=2, rate=1e-3, at_once=1):
         case = self.network_case()
         network = build(case.layers, 12, self.device, dtype)
         source = SpikeSamples(case.times, case.counts, case.labels, 5)
         step = Step(network, loss, source, 6, case.t_max, optimizer(rate), graph=graph, fused=fused)
         for epoch in range(epochs):
             step.start(np.random.default_rng(epoch).permutation(23))
-            while step.train_next():
+            while step.train_next(steps=at_once):
                 pass
         return step
 
@@ -257,7 +257,7 @@ class Checks(test_fused_step.Checks):
         found = []
         for early in (True, False):
             with mock.patch.object(deep_step, "kernels_begin_early", return_value=early) as asked:
-                step = self.trained(True, dtype="float32")
+                step = self.trained(True, dtype="float32", at_once=3)
             self.assertTrue(asked.called)  # so some of the steps have followed another one
             found.append([to_numpy(layer.weights).tobytes() for layer in step.network.layers[1:]])
         self.assertEqual(*found)
