@@ -28,8 +28,8 @@ struct EventChunks {
     }
 };
 
-// The spikes (q, G) of a pair from the last one to the first, and after that some q = 0: from the list of the block, where such a q stands before
-// every pair, and from that of the sample.
+// The spikes (q, G) of a pair from the last one to the first, and after that some q = 0: from the list of the block, where such a q
+// stands before every pair, and from that of the sample.
 template <typename two>
 struct ListedTrain {
     const two* at;  // one further

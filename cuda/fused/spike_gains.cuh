@@ -1,7 +1,7 @@
 #pragma once
-// Hidden spikes backward through the resets of their neurons (docs/theory.md, (19)), a lane per spike. With L the sum that comes from the later
-// spikes of the neuron, a spike (q, z) with the error e has delta = L q + e, and earlier ones find L (1 + D / z) + e D / (z q): an affine
-// map of L, and such maps are put together in any grouping. So the recurrence is a scan over the lanes.
+// Hidden spikes backward through the resets of their neurons (docs/theory.md, (19)), a lane per spike. With L the sum that comes from the
+// later spikes of the neuron, a spike (q, z) with the error e has delta = L q + e, and earlier ones find L (1 + D / z) + e D / (z q): an
+// affine map of L, and such maps are put together in any grouping. So the recurrence is a scan over the lanes.
 #include "common/block.cuh"
 #include "fused/batch.cuh"
 #include "fused/fast_math.cuh"
@@ -16,17 +16,17 @@ struct HiddenTrains {
     real tau, reset, slope_floor;
 };
 
-// Lane l's pair is (sample s + l / NEURONS, a neuron of the block); its spikes are at `place` of the sample's list. All pairs' spikes, pair by
-// pair, go with their gains to the list, each as much further on as `shift` of its pair says, or only the gains to hidden.gains if it is null. Returns sum |delta tau / z| / 4 over the spikes of
-// the lane's pair, which bounds what they add to any weight's gradient, since |r (r - 1)| <= 1/4. A warp.
-// begin: number of spikes of the pairs before; n: of all.
+// Lane l's pair is (sample s + l / NEURONS, a neuron of the block); its spikes are at `place` of the sample's list. All pairs' spikes, pair
+// by pair, go with their gains to `list`, each `shift` of its pair further on, or only the gains to hidden.gains if `list` is null.
+// Returns sum |delta tau / z| / 4 over the spikes of the lane's pair, which bounds what they add to any weight's gradient, since
+// |r (r - 1)| <= 1/4. A warp. begin: number of spikes of the pairs before; n: of all.
 template <typename real>
 __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden, int s, const Place& place, int begin, int n,
                                                typename Two<real>::type* list, int shift, int& n_bounded) {
     const int lane = threadIdx.x & 31;
     struct Spike {
         long long at;
-        int k, count, shift;  // number of the spike in its pair; of that pair
+        int k, count, shift;  // number of the spike in its pair; of that pair: spikes and shift
         real q, error, slope;
     };
     const auto fetch = [&](int from) {
@@ -36,7 +36,8 @@ __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden,
         for (int step = 16; step > 0; step /= 2) {
             if (__shfl_sync(FULL_WARP, begin, pair + step) <= r) pair += step;
         }
-        Spike spike = {0, r - __shfl_sync(FULL_WARP, begin, pair), __shfl_sync(FULL_WARP, place.count, pair), __shfl_sync(FULL_WARP, shift, pair), 1, 0, 1};
+        Spike spike = {0, r - __shfl_sync(FULL_WARP, begin, pair), __shfl_sync(FULL_WARP, place.count, pair),
+                       __shfl_sync(FULL_WARP, shift, pair), 1, 0, 1};
         spike.at = hidden.worst * (s + pair / NEURONS) + __shfl_sync(FULL_WARP, place.start, pair) + spike.k;
         if (r < n) {
             spike.q = hidden.q[spike.at];
@@ -72,7 +73,8 @@ __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden,
 #pragma unroll
         for (int distance = 1; distance < 32; distance *= 2) {
             if (distance >= longest) break;
-            const real other_factor = __shfl_down_sync(FULL_WARP, factor, distance), other_term = __shfl_down_sync(FULL_WARP, term, distance);
+            const real other_factor = __shfl_down_sync(FULL_WARP, factor, distance);
+            const real other_term = __shfl_down_sync(FULL_WARP, term, distance);
             if (distance < left) {
                 term = after(factor, other_term, term);
                 factor *= other_factor;

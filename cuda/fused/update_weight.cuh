@@ -52,7 +52,8 @@ struct Update {
     }
 
     // The same for numbers side by side; weight and moments are given.
-    __device__ __forceinline__ void apply(const Weights<real>& array, size_t at, Pack<real> g, Pack<real> weight, Pack<real> m, Pack<real> v) const {
+    __device__ __forceinline__ void apply(const Weights<real>& array, size_t at, Pack<real> g, Pack<real> weight, Pack<real> m,
+                                          Pack<real> v) const {
         if (mode & ADD) {
             const Pack<real> before = Pack<real>::load(array.gradient + at);
 #pragma unroll

@@ -29,7 +29,7 @@ struct FirstWeights {
     int per_unit;                       // pairs of a unit, at most
     Sample* tile_samples;               // [tile]
     Place* pairs;                       // [tile, NEURONS]: start: in the list of the block, or ~start in that of the sample
-    unsigned* units;                    // [tile * NEURONS]: some of a sample's pairs that fired, in any order: sample << NEURONS | a bit per neuron
+    unsigned* units;                    // [tile * NEURONS], in any order: some of a sample's pairs that fired: sample << NEURONS | neurons' bits
     typename Two<real>::type* list;     // [capacity]: q and G of their spikes, before each pair q = 0
     unsigned* used;                     // [3]: entries of the list, units; units that warps have taken
 };
@@ -67,7 +67,7 @@ __device__ __forceinline__ void each_pair(const FirstWeights<real>& task, int fi
     }
 }
 
-// Gains of a tile's spikes; returns the bound of the lane's neuron, lane % NEURONS. SINGLE: the batch is one tile, and its pairs are listed.
+// Gains of a tile's spikes; returns the bound of the lane's neuron, lane % NEURONS. SINGLE: the batch is one tile, whose pairs are listed.
 template <bool SINGLE, typename real>
 __device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int first_sample, int n_samples, int& n_bounded) {
     const int lane = threadIdx.x & 31;
@@ -93,8 +93,8 @@ __device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int f
 
 // Adds the listed pairs to sums [NEURONS, pitch]; warps take one unit after another. units_of: of the fixed point, neuron lane % NEURONS.
 template <typename index_t, typename real>
-__device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int first_sample, const real* event_factors, const index_t* event_rows,
-                                          real units_of, typename FixedPoint<real>::type* sums, int pitch) {
+__device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int first_sample, const real* event_factors,
+                                          const index_t* event_rows, real units_of, typename FixedPoint<real>::type* sums, int pitch) {
     const int lane = threadIdx.x & 31;
     const unsigned n = task.used[1];
     for (unsigned item = threadIdx.x >> 5; item < n;) {
@@ -131,11 +131,11 @@ __global__ void __launch_bounds__(1024) weight_step(
         real* spike_gains,                       // the same: room for those that outgrow shared memory
         const Place* places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
         int batch, int n_pre, int n_hidden, int in_slots, long long worst, real tau, real reset, real slope_floor,
-        int tile, int capacity, int pitch,       // samples per tile, entries of the list, numbers between a neuron's sums and the next one's
+        int tile, int capacity, int pitch,       // samples per tile, entries of the list, numbers from a neuron's sums to the next one's
         const typename Two<real>::type* out_spikes, const int* out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode,
-        int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; are copied; blocks may
-                                                 // begin while the kernel before is running
+        int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; are copied;
+                                                 // blocks may begin while the kernel before is running
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(1024) weight_step(
 
     // What only earlier kernels than the last one have written.
     const Weights<real> first = {weights1, m1, v1, gradient1};
-    const auto place_of = [&](int p) { return (size_t)(p / PACKS) * n_hidden + first_neuron + p % PACKS * WIDTH; };  // of pack p of the block
+    const auto place_of = [&](int p) { return (size_t)(p / PACKS) * n_hidden + first_neuron + p % PACKS * WIDTH; };  // of a pack
     if (t < min(tile, batch)) tile_samples[t] = samples[t];
     if (t < 3) used[t] = t == 2 ? n_warps : 0;
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
@@ -221,7 +221,9 @@ __global__ void __launch_bounds__(1024) weight_step(
             if (t < n_samples) tile_samples[t] = samples[s + t];
             if (t < 3) used[t] = t == 2 ? n_warps : 0;
             __syncthreads();
-            each_pair(task, s, n_samples, [&](int number, const Place& place) { list_pairs(task, number + lane, place.count, ~place.start); });
+            each_pair(task, s, n_samples, [&](int number, const Place& place) {
+                list_pairs(task, number + lane, place.count, ~place.start);
+            });
             __syncthreads();
         }
         if (event_rows.wide) add_pairs(task, s, event_factors, static_cast<const int*>(event_rows.rows), units, sums, pitch);

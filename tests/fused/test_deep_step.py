@@ -28,6 +28,8 @@ class Checks(test_fused_step.Checks):
 
     small = SMALL
     sizes_of_many_events = (20, 35, 9, 4)
+    # Of kernels that only the step with one hidden layer has.
+    test_spikes_that_the_third_kernel_has_no_room_for = test_trains_longer_than_a_warp = None
 
     def fuse(self, network, loss, source, batch, t_max, optimizer, **options):
         """A fused step without graph that keeps its gradients; every array that it may not read before writing is poisoned."""
