@@ -7,6 +7,7 @@ from bats.ops.arguments import blocks
 HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
+BUCKETS = 4  # of the sort, per thread, as in cuda/fused/sorted_spikes.cuh
 PAIR_BYTES = 12  # of a (sample, neuron) pair in cuda/fused/weight_step.cu
 MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
 SCRATCH_BYTES = 141 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
@@ -28,6 +29,7 @@ class Layout:
     output_shared: int
     list_capacity: int
     chunk: int
+    scratch: int  # numbers that sorting, sums and the table of later spikes may take, one after another
     weights2_staged: bool  # the second weights are copied to shared memory
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
@@ -86,26 +88,27 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
 
 
 def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):
-    """Shared memory of the second kernel, array by array as lay_out() of cuda/fused/output_step.cu does it."""
+    """(shared memory of the second kernel, numbers in its scratch), array by array as lay_out() of cuda/fused/output_step.cu does it."""
     even = _up(n_out, 2)
-    segments = chunk // SEGMENT
-    reals = [n_hidden * even if staged else 0, *[list_capacity] * 2, *[n_out * (chunk + segments)] * 2]
-    reals += [*[even * segments] * 3, even, even, n_out, *[n_out * n_slots] * 2, n_out, 2]
-    integers = 2 * threads + 2 * list_capacity + 2 * n_out + blocks(n_hidden, 32) + 1 + n_hidden + n_out + 1 + 32
-    return sum(_up(n, 4) for n in reals) * itemsize + 4 * integers
+    sort = blocks(4 * (BUCKETS * threads + 4) + list_capacity * (itemsize + 4), itemsize)
+    scratch = _up(max(sort, 2 * n_out * (chunk + chunk // SEGMENT)), 4)
+    reals = [n_hidden * even if staged else 0, list_capacity, n_out * blocks(chunk, 32), 2 * even * blocks(chunk, 32 * SEGMENT)]
+    reals += [even, even, n_out, *[n_out * n_slots] * 2, n_out, scratch]
+    integers = list_capacity + 2 * n_out + blocks(n_hidden, 32) + n_hidden + n_out + 1 + 32
+    return sum(_up(n, 4) for n in reals) * itemsize + 4 * integers, scratch
 
 
 def _choose_output(room, threads, n_hidden, n_out, n_slots, worst, itemsize):
-    """(bytes, list_capacity, chunk, staged): the second weights in shared memory if possible, long lists, then a large chunk."""
+    """(bytes, list_capacity, chunk, scratch, staged): the second weights in shared memory if possible, long lists, then a large chunk."""
     sizes = (n_hidden, n_out, n_slots, itemsize)
     longest = _up(min(LIST_CAPACITY, worst), SEGMENT)
     chunks = [chunk for chunk in (CHUNK, 768, 512, 384, 256, 192, 128, 64, 32, 16, SEGMENT) if chunk < worst + SEGMENT or chunk == SEGMENT]
     for staged in (True, False):
         for capacity in (longest, *(n for n in (1024, 512, 256, 128, 64, 32, 16, 8) if n < longest)):
             for chunk in chunks:
-                needed = output_bytes(threads, capacity, chunk, staged, *sizes)
+                needed, scratch = output_bytes(threads, capacity, chunk, staged, *sizes)
                 if needed <= room and (chunk >= 64 or chunk == chunks[0] or not staged):
-                    return needed, capacity, chunk, staged
+                    return needed, capacity, chunk, scratch, staged
     return None
 
 

@@ -20,59 +20,63 @@
 // Arrays of one sample, and what all samples share.
 template <typename real>
 struct OutputTask {
-    int s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, label, kind, training;
+    int s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training;
     real tau, c, reset, slope_floor, last_factor;           // of the output layer
     real parameter1, parameter2;                            // of the loss
-    const int* counts;                                      // [n_hidden]
     real* group_q;
     unsigned* group_place;                                  // [n_groups, 32 n_hidden_slots]
     const real* slopes;                                     // [n_hidden_slots, n_hidden]
     real *spike_q, *spike_errors, *spike_slopes;            // [worst]: of the third kernel; free until the list is sorted
 };
 
-// Shared memory, in the order of bats/fused/layout.py.
+// Shared memory, in the order of bats/fused/layout.py. What is needed only for a time lies in `scratch`, one after another: room for sorting,
+// the sums, the table of later spikes.
 template <typename real>
 struct OutputRoom {
+    OutputWeights<real> weights;
     SpikeLists<real> lists;
     OutputSums<real> sums;
     OutputState<real> state;
-    OutputWeights<real> weights;
-    real *error, *range;
-    Buckets<real> buckets;
-    int *group_starts, *neuron_starts, *out_starts, *room;
+    SortRoom<real> sorting;
+    real *error, *scratch;
+    int scratch_size;  // in numbers
+    int *group_starts, *neuron_starts, *out_starts;
 };
 
 template <typename real>
-__device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int list_capacity, int chunk, int n_hidden, int n_groups, int n_out,
-                                                    int n_slots, const real* weights, int staged) {
+__device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int list_capacity, int chunk, int scratch_size, int n_hidden, int n_groups,
+                                                    int n_out, int n_slots, const real* weights, int staged) {
     OutputRoom<real> room;
-    const int even = (n_out + 1) / 2 * 2, n_segments = chunk / SEGMENT;
+    const int even = (n_out + 1) / 2 * 2;
     real* next = reinterpret_cast<real*>(shared_memory);
     const auto take = [&](int n) {
         real* from = next;
         next += (n + 3) / 4 * 4;
         return from;
     };
+    OutputSums<real>& sums = room.sums;
+    sums.capacity = chunk, sums.pitch = chunk + chunk / SEGMENT;
+    sums.n_groups = (chunk + 31) / 32, sums.n_parts = (chunk + 32 * SEGMENT - 1) / (32 * SEGMENT);
     room.weights = {staged ? take(n_hidden * even) : nullptr, weights, n_out, even};
-    room.lists.q = take(list_capacity), room.lists.other_q = take(list_capacity);
-    room.sums.capacity = chunk, room.sums.pitch = chunk + n_segments;
-    room.sums.a = take(n_out * room.sums.pitch), room.sums.b = take(n_out * room.sums.pitch);
-    room.sums.before_a = take(even * n_segments), room.sums.before_b = take(even * n_segments), room.sums.highest = take(even * n_segments);
-    room.sums.carried_a = take(even), room.sums.carried_b = take(even);
+    room.lists.q = take(list_capacity);
+    sums.highest = take(n_out * sums.n_groups), sums.totals = take(2 * even * sums.n_parts);
+    sums.carried_a = take(even), sums.carried_b = take(even);
     room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.slopes = take(n_out * n_slots);
-    room.error = take(n_out), room.range = take(2);
-    int* free_int = reinterpret_cast<int*>(next);  // at a multiple of 16 bytes, as the arrays that follow
-    room.buckets.ends = free_int, room.buckets.count = 2 * blockDim.x;
-    free_int += room.buckets.count;
-    room.lists.place = reinterpret_cast<unsigned*>(free_int);
-    room.lists.other_place = room.lists.place + list_capacity;
-    free_int += 2 * list_capacity;
+    room.error = take(n_out);
+    room.scratch = take(scratch_size), room.scratch_size = scratch_size;
+    sums.a = room.scratch, sums.b = sums.a + n_out * sums.pitch;
+    room.sorting.starts = reinterpret_cast<int*>(room.scratch);
+    room.sorting.q = reinterpret_cast<real*>(room.sorting.starts + BUCKETS * blockDim.x + 4);
+    room.sorting.place = reinterpret_cast<unsigned*>(room.sorting.q + list_capacity);
+    int* free_int = reinterpret_cast<int*>(next);  // at a multiple of 16 bytes, as the list that follows
+    room.lists.place = room.sorting.arrivals = reinterpret_cast<unsigned*>(free_int);
+    free_int += list_capacity;
     room.state.counts = free_int, room.state.overflow = free_int + n_out;
     free_int += 2 * n_out;
-    room.group_starts = free_int, free_int += n_groups + 1;
+    room.group_starts = free_int, free_int += n_groups;
     room.neuron_starts = free_int, free_int += n_hidden;
     room.out_starts = free_int, free_int += n_out + 1;
-    room.room = free_int;  // [32]
+    room.sorting.warps = free_int;  // [32]
     return room;
 }
 
@@ -115,37 +119,32 @@ struct OutputResults {
     int batch, n_rows;
 };
 
-// Everything from the lists on; IN_SHARED: the lists lie in shared memory.
+// Everything from the lists on; IN_SHARED: the sorted list lies in shared memory.
 template <bool IN_SHARED, typename real>
-__device__ __forceinline__ void output_task(const OutputTask<real>& task, const OutputRoom<real>& room, const OutputResults<real>& results) {
-    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, s = task.s;
-    const int n = room.group_starts[task.n_groups], capacity = 32 * task.n_hidden_slots;
+__device__ __forceinline__ void output_task(const OutputTask<real>& task, const OutputRoom<real>& room, const GroupLists<real>& groups,
+                                            HeldEntries<real>& held, const OutputResults<real>& results) {
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, s = task.s, n = held.total;
     SpikeLists<real> lists = room.lists;
-    if (!IN_SHARED) lists = {task.group_q, task.group_place, task.spike_q, reinterpret_cast<unsigned*>(task.spike_errors)};
-    Buckets<real> buckets = room.buckets;
-    buckets.q_min = room.range[0];
-    buckets.per_factor = room.range[1] > room.range[0] ? buckets.count / (room.range[1] - room.range[0]) : real(0);
-    for (int g = warp; g < task.n_groups; g += n_warps) {
-        const int i = g * 32 + lane, count = i < task.n_hidden ? task.counts[i] : 0, sum = warp_inclusive_sum(count);
-        if (i < task.n_hidden) room.neuron_starts[i] = room.group_starts[g] + sum - count;
+    SortRoom<real> sorting = room.sorting;
+    if (!IN_SHARED) {
+        lists = {task.group_q, task.group_place};
+        sorting.q = task.spike_q;
+        sorting.place = reinterpret_cast<unsigned*>(task.spike_errors);
+        sorting.arrivals = reinterpret_cast<unsigned*>(task.spike_slopes);
     }
-    sort_spikes(lists, n, task.group_q, task.group_place, capacity, room.group_starts, task.n_groups, buckets, room.room);
+    sort_spikes(lists, groups, held, room.group_starts, sorting);
 
-    wait_for_copies();
-    __syncthreads();
     for (int first = 0; first < n; first += room.sums.capacity) {
         const int m = min(room.sums.capacity, n - first);
         add_up_chunk(lists, n, first, m, room.weights, room.sums, task.c, task.last_factor);
         for (int o = warp; o < task.n_out; o += n_warps) {
             walk_chunk(lists, n, first, m, o, room.sums, room.state, task.c, task.reset, task.last_factor, task.n_slots);
         }
-        if (first + m < n) __syncthreads();  // the sums are overwritten
+        __syncthreads();
     }
-    __syncthreads();
 
     // The sums are not needed any more.
     auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
-    const int room_for_later = room.sums.before_a - room.sums.a;
     if (warp == 0) {
         const real value = loss_and_errors(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots, task.label, task.tau,
                                            task.parameter1, task.parameter2, room.error);
@@ -166,7 +165,7 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
             room.out_starts[task.n_out] = before;
         }
         __syncwarp();
-        const LaterSpikes<real> later(room.sums.a, room_for_later, before, task.n_out);
+        const LaterSpikes<real> later(room.scratch, room.scratch_size, before, task.n_out);
         output_gains(task, room, later, out_spikes, results.bounded + (s % results.n_rows) * 4);
     } else if (warp == 1) {
         const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
@@ -195,7 +194,7 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     if (!task.training) return;
     __syncthreads();
 
-    const LaterSpikes<real> later(room.sums.a, room_for_later, room.out_starts[task.n_out], task.n_out);
+    const LaterSpikes<real> later(room.scratch, room.scratch_size, room.out_starts[task.n_out], task.n_out);
     if (later.fits) fill_table(later, room.out_starts, task.n_out);
     __syncthreads();
     for (int j = t; j < n; j += blockDim.x) {
@@ -218,7 +217,7 @@ __global__ void __launch_bounds__(1024) output_step(
         const real* weights,                           // [n_hidden, n_out]
         int n_out, int n_slots, real tau, real c, real reset, real slope_floor, real last_factor,
         int kind, real parameter1, real parameter2,    // count: target_true, target_false; first spike: tau of the loss, silent_loss
-        int training, int list_capacity, int chunk, int staged,
+        int training, int list_capacity, int chunk, int scratch_size, int staged,
         long long* cursor,                             // += batch
         int counts_step, double* schedule, double beta1, double beta2,  // the optimizer's, counted on for the kernel that follows
         real* spike_q, real* spike_errors, real* spike_slopes,  // [batch, worst]: of the hidden spikes, neuron by neuron; room before
@@ -229,7 +228,7 @@ __global__ void __launch_bounds__(1024) output_step(
     extern __shared__ __align__(16) double shared_memory[];
     const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
     const size_t worst = (size_t)32 * n_hidden_slots * n_groups;
-    const OutputRoom<real> room = lay_out(shared_memory, list_capacity, chunk, n_hidden, n_groups, n_out, n_slots, weights, staged);
+    const OutputRoom<real> room = lay_out(shared_memory, list_capacity, chunk, scratch_size, n_hidden, n_groups, n_out, n_slots, weights, staged);
     if (staged) {
         real* rows = room.weights.staged;
         const int pitch = room.weights.pitch;
@@ -241,13 +240,18 @@ __global__ void __launch_bounds__(1024) output_step(
         }
         commit_copies();
     }
-    for (int p = t; p < room.buckets.count; p += blockDim.x) room.buckets.ends[p] = 0;
+    reinterpret_cast<int4*>(room.sorting.starts)[t] = {0, 0, 0, 0};
+    static_assert(BUCKETS == 4, "one vector per thread");
+    for (int o = t; o < room.weights.pitch; o += blockDim.x) room.sums.carried_a[o] = room.sums.carried_b[o] = 0;
     for (int o = t; o < n_out; o += blockDim.x) {
-        room.state.fall[o] = room.sums.carried_a[o] = room.sums.carried_b[o] = 0;
+        room.state.fall[o] = 0;
         room.state.counts[o] = room.state.overflow[o] = 0;
     }
     start_after_previous();
-    if (t < 32) add_up_groups(list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups, n_groups, room.group_starts, room.range);
+    const GroupLists<real> groups = {group_q + worst * s, group_place + worst * s, list_counts + (size_t)s * n_groups,
+                                     extremes + (size_t)2 * s * n_groups, counts + (size_t)s * n_hidden, n_groups, 32 * n_hidden_slots, n_hidden};
+    HeldEntries<real> held;
+    load_groups(groups, held, room.group_starts, room.neuron_starts);
     const int label = samples[s].label;
     if (t == 0) {
         labels[s] = label;
@@ -257,11 +261,12 @@ __global__ void __launch_bounds__(1024) output_step(
         }
     }
     const OutputTask<real> task = {
-        s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1,
-        parameter2, counts + (size_t)s * n_hidden, group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden,
-        spike_q + worst * s, spike_errors + worst * s, spike_slopes + worst * s};
+        s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
+        group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s, spike_errors + worst * s,
+        spike_slopes + worst * s};
     const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
+    wait_for_copies();
     __syncthreads();
-    if (room.group_starts[n_groups] <= list_capacity) output_task<true>(task, room, results);
-    else output_task<false>(task, room, results);
+    if (held.total <= list_capacity) output_task<true>(task, room, groups, held, results);
+    else output_task<false>(task, room, groups, held, results);
 }
