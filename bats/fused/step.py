@@ -131,7 +131,7 @@ class FusedStep:
             room.spike_q, room.spike_errors, room.spike_slopes, room.places, room.out_spikes, room.out_starts,
             loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)),
         )  # fmt: skip
-        self._run("output_step", (n,), shape.threads, arguments, shape.output_shared)
+        self._run("output_step", (n,), shape.output_threads, arguments, shape.output_shared)
 
     def _weight_step(self, part, batch, loss, predictions, totals):
         hidden, output = self.network.layers[1:]

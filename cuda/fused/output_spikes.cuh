@@ -6,17 +6,18 @@
 #include "fused/sorted_spikes.cuh"
 #include "fused/two.cuh"
 
-constexpr int SEGMENT = 8;
+constexpr int SEGMENT = 4;
 
 // The second weights, where they are and, if there is room, in shared memory with rows filled up to an even number of outputs.
 template <typename real>
 struct OutputWeights {
-    real* staged;      // [n_hidden, pitch] in shared memory, or null
+    real* staged;      // [n_hidden + 1, pitch] in shared memory, the last row 0; or null
     const real* rows;  // [n_hidden, n_out]
-    int n_out, pitch;
+    int n_hidden, n_out, pitch;
 
     __device__ __forceinline__ typename Two<real>::type two(int neuron, int pair) const {
         if (staged) return *reinterpret_cast<const typename Two<real>::type*>(staged + neuron * pitch + 2 * pair);
+        if (neuron >= n_hidden) return {0, 0};
         const real* at = rows + (size_t)neuron * n_out + 2 * pair;
         return {at[0], 2 * pair + 1 < n_out ? at[1] : real(0)};
     }
@@ -25,20 +26,14 @@ struct OutputWeights {
     }
 };
 
-// SEGMENT entries that begin at a multiple of SEGMENT, 16 bytes at a time; those past the list's end may be anything.
+// SEGMENT entries that begin at a multiple of SEGMENT, 16 bytes at a time.
 __device__ __forceinline__ void load_segment(const float* list, float* values) {
-#pragma unroll
-    for (int u = 0; u < SEGMENT; u += 4) {
-        const float4 four = *reinterpret_cast<const float4*>(list + u);
-        values[u] = four.x, values[u + 1] = four.y, values[u + 2] = four.z, values[u + 3] = four.w;
-    }
+    const float4 four = *reinterpret_cast<const float4*>(list);
+    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
 }
 __device__ __forceinline__ void load_segment(const unsigned* list, unsigned* values) {
-#pragma unroll
-    for (int u = 0; u < SEGMENT; u += 4) {
-        const uint4 four = *reinterpret_cast<const uint4*>(list + u);
-        values[u] = four.x, values[u + 1] = four.y, values[u + 2] = four.z, values[u + 3] = four.w;
-    }
+    const uint4 four = *reinterpret_cast<const uint4*>(list);
+    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
 }
 __device__ __forceinline__ void load_segment(const double* list, double* values) {
 #pragma unroll
@@ -48,14 +43,24 @@ __device__ __forceinline__ void load_segment(const double* list, double* values)
     }
 }
 
-// Sums of one chunk; capacity: spikes per chunk, a multiple of SEGMENT, at most 1024. Place j of a chunk is stored at j + j / SEGMENT: threads
-// that go through neighbouring segments then meet different banks.
+// Fills the list of m spikes up to a multiple of SEGMENT and one more: with the end of the simulation, as events without a weight.
+template <typename real>
+__device__ __forceinline__ void pad_list(const SpikeLists<real>& list, int m, int n_hidden, real last_factor) {
+    const int j = m + threadIdx.x;
+    if (threadIdx.x <= SEGMENT && j <= (m + SEGMENT - 1) / SEGMENT * SEGMENT) {
+        list.q[j] = last_factor;
+        list.place[j] = n_hidden;
+    }
+}
+
+// Sums of one chunk; capacity: spikes per chunk, a multiple of 32 SEGMENT or of SEGMENT if smaller, at most 1024. Place j of a chunk is stored
+// at j + j / SEGMENT: threads that go through neighbouring segments then meet different banks.
 template <typename real>
 struct OutputSums {
-    real *a, *b;                  // [n_out, pitch]
-    real* highest;                // [n_out, n_groups]: bound of 32 spikes
-    real* totals;                 // [n_out even, n_parts, 2]: of a and b over 32 segments
-    real *carried_a, *carried_b;  // [n_out even]: sums over the chunks before
+    real *a, *b;                  // [n_out even, pitch]
+    real* highest;                // [n_out even, n_groups]: bound of 32 spikes
+    real* totals;                 // [n_out even / 2, n_parts, 4]: a and b of two outputs over 32 segments
+    real* carried;                // [n_out even / 2, 4]: the same over the chunks before
     int capacity, pitch, n_groups, n_parts;
 
     static __device__ __forceinline__ int at(int j) { return j + j / SEGMENT; }
@@ -74,80 +79,68 @@ struct OutputState {
 template <typename real>
 struct Segment {
     real q[SEGMENT], part0[SEGMENT], part1[SEGMENT];  // q w
-    real a0, a1, b0, b1;                              // sums over the earlier segments of the warp
+    real a0, b0, a1, b1;                              // sums over the earlier segments of the warp
 };
 
-// Loads a segment and adds up those of the warp; their totals go to the outputs' totals. Segments from n_segments on count as empty.
+// Loads a segment (of the chunk, number `segment`; from n_segments on they are empty) and adds up those of the warp; totals [4]: theirs.
 template <typename real>
-__device__ __forceinline__ void scan_segments(Segment<real>& own, const SpikeLists<real>& lists, int n, int begin, bool exists, int pair, int part,
-                                              const OutputWeights<real>& weights, const OutputSums<real>& sums) {
+__device__ __forceinline__ void scan_segments(Segment<real>& own, const SpikeLists<real>& chunk, int segment, int n_segments, int pair,
+                                              const OutputWeights<real>& weights, real* totals) {
     const int lane = threadIdx.x & 31;
-    unsigned places[SEGMENT];
-    if (exists) {
-        load_segment(lists.q + begin, own.q);
-        load_segment(lists.place + begin, places);
-    }
-    real a0 = 0, a1 = 0, b0 = 0, b1 = 0;
+    real a0 = 0, b0 = 0, a1 = 0, b1 = 0;
+    if (segment < n_segments) {
+        unsigned places[SEGMENT];
+        load_segment(chunk.q + segment * SEGMENT, own.q);
+        load_segment(chunk.place + segment * SEGMENT, places);
 #pragma unroll
-    for (int u = 0; u < SEGMENT; ++u) {
-        const bool mine = exists && begin + u < n;
-        const auto w = weights.two(mine ? places[u] & 0xffffu : 0, pair);
-        const real q = mine ? own.q[u] : real(0);
-        own.q[u] = q;
-        own.part0[u] = mine ? w.x * q : real(0), own.part1[u] = mine ? w.y * q : real(0);
-        b0 += own.part0[u], b1 += own.part1[u];
-        a0 = fma(own.part0[u], q, a0), a1 = fma(own.part1[u], q, a1);
+        for (int u = 0; u < SEGMENT; ++u) {
+            const auto w = weights.two(places[u] & 0xffffu, pair);
+            own.part0[u] = w.x * own.q[u], own.part1[u] = w.y * own.q[u];
+            b0 += own.part0[u], b1 += own.part1[u];
+            a0 = fma(own.part0[u], own.q[u], a0), a1 = fma(own.part1[u], own.q[u], a1);
+        }
     }
-    const real own_a0 = a0, own_a1 = a1, own_b0 = b0, own_b1 = b1;
-#pragma unroll
+#pragma unroll 1
     for (int distance = 1; distance < 32; distance *= 2) {
-        const real less_a0 = __shfl_up_sync(FULL_WARP, a0, distance), less_a1 = __shfl_up_sync(FULL_WARP, a1, distance);
-        const real less_b0 = __shfl_up_sync(FULL_WARP, b0, distance), less_b1 = __shfl_up_sync(FULL_WARP, b1, distance);
-        if (lane >= distance) a0 += less_a0, a1 += less_a1, b0 += less_b0, b1 += less_b1;
+        const real less_a0 = __shfl_up_sync(FULL_WARP, a0, distance), less_b0 = __shfl_up_sync(FULL_WARP, b0, distance);
+        const real less_a1 = __shfl_up_sync(FULL_WARP, a1, distance), less_b1 = __shfl_up_sync(FULL_WARP, b1, distance);
+        if (lane >= distance) a0 += less_a0, b0 += less_b0, a1 += less_a1, b1 += less_b1;
     }
-    if (lane == 31) {
-        real* to = sums.totals + 2 * (2 * pair * sums.n_parts + part);
-        to[0] = a0, to[1] = b0;
-        to += 2 * sums.n_parts;
-        to[0] = a1, to[1] = b1;
-    }
+    if (lane == 31) totals[0] = a0, totals[1] = b0, totals[2] = a1, totals[3] = b1;
     const auto before = [&](real sum) {
         const real less = __shfl_up_sync(FULL_WARP, sum, 1);
         return lane ? less : real(0);
     };
-    own.a0 = before(a0), own.a1 = before(a1), own.b0 = before(b0), own.b1 = before(b1);
+    own.a0 = before(a0), own.b0 = before(b0), own.a1 = before(a1), own.b1 = before(b1);
 }
 
-// Sums after every spike of a segment, and the bounds.
+// Sums after every spike of a segment, and the bounds. part: number of the warp's 32 segments.
 template <typename real>
-__device__ __forceinline__ void store_sums(const Segment<real>& own, const SpikeLists<real>& lists, int n, int begin, int segment, bool exists, int pair,
-                                           int part, const OutputWeights<real>& weights, const OutputSums<real>& sums, real c, real last_factor) {
-    const int lane = threadIdx.x & 31, o = 2 * pair;
-    const bool both = o + 1 < weights.n_out;
-    real a0 = sums.carried_a[o], a1 = sums.carried_a[o + 1], b0 = sums.carried_b[o], b1 = sums.carried_b[o + 1];
-    const real* totals = sums.totals + 2 * o * sums.n_parts;
-    for (int earlier = 0; earlier < part; ++earlier) {
-        const real *first = totals + 2 * earlier, *second = first + 2 * sums.n_parts;
-        a0 += first[0], b0 += first[1], a1 += second[0], b1 += second[1];
+__device__ __forceinline__ void store_sums(const Segment<real>& own, const SpikeLists<real>& chunk, int segment, int n_segments, int pair, int part,
+                                           const OutputSums<real>& sums, real c) {
+    const int lane = threadIdx.x & 31;
+    const bool exists = segment < n_segments;
+    const real* earlier = sums.carried + 4 * pair;
+    real a0 = earlier[0], b0 = earlier[1], a1 = earlier[2], b1 = earlier[3];
+    earlier = sums.totals + 4 * pair * sums.n_parts;
+#pragma unroll 1
+    for (int p = 0; p < part; ++p) {
+        a0 += earlier[0], b0 += earlier[1], a1 += earlier[2], b1 += earlier[3];
+        earlier += 4;
     }
-    a0 += own.a0, a1 += own.a1, b0 += own.b0, b1 += own.b1;
+    a0 += own.a0, b0 += own.b0, a1 += own.a1, b1 += own.b1;
     real high0 = -Constants<real>::infinity(), high1 = high0;
-    const real after = exists && begin + SEGMENT < n ? lists.q[begin + SEGMENT] : last_factor;
-    real *to_a = sums.a + o * sums.pitch + segment * (SEGMENT + 1), *to_b = sums.b + o * sums.pitch + segment * (SEGMENT + 1);
+    if (exists) {
+        real *to_a = sums.a + 2 * pair * sums.pitch + segment * (SEGMENT + 1), *to_b = sums.b + (to_a - sums.a);
+        real after = chunk.q[(segment + 1) * SEGMENT];
 #pragma unroll
-    for (int u = 0; u < SEGMENT; ++u) {
-        if (!exists || begin + u >= n) break;
-        const real q = own.q[u], q_next = u + 1 == SEGMENT ? after : begin + u + 1 < n ? own.q[(u + 1) % SEGMENT] : last_factor;
-        b0 += own.part0[u], b1 += own.part1[u];
-        a0 = fma(own.part0[u], q, a0), a1 = fma(own.part1[u], q, a1);
-        to_a[u] = a0;
-        to_b[u] = b0;
-        if (both) {
-            to_a[sums.pitch + u] = a1;
-            to_b[sums.pitch + u] = b1;
-        }
-        if (q_next != q) {
-            const real y_low = reciprocal(q_next), limit = crossing_limit(q, q_next, y_low, c);
+        for (int u = 0; u < SEGMENT; ++u) {
+            const real q = own.q[u], q_next = u + 1 == SEGMENT ? after : own.q[(u + 1) % SEGMENT];
+            b0 += own.part0[u], b1 += own.part1[u];
+            a0 = fma(own.part0[u], q, a0), a1 = fma(own.part1[u], q, a1);
+            to_a[u] = a0, to_b[u] = b0;
+            to_a[sums.pitch + u] = a1, to_b[sums.pitch + u] = b1;
+            const real y_low = reciprocal(q_next), limit = q_next != q ? crossing_limit(q, q_next, y_low, c) : Constants<real>::infinity();
             high0 = max(high0, fma(-a0, y_low, b0) - limit);
             high1 = max(high1, fma(-a1, y_low, b1) - limit);
         }
@@ -158,19 +151,19 @@ __device__ __forceinline__ void store_sums(const Segment<real>& own, const Spike
         high1 = max(high1, __shfl_xor_sync(FULL_WARP, high1, distance));
     }
     if (exists && lane % (32 / SEGMENT) == 0) {
-        real* to = sums.highest + o * sums.n_groups + segment / (32 / SEGMENT);
+        real* to = sums.highest + 2 * pair * sums.n_groups + segment / (32 / SEGMENT);
         to[0] = high0;
-        if (both) to[sums.n_groups] = high1;
+        to[sums.n_groups] = high1;
     }
 }
 
-// The sums of the spikes first ... first + m - 1; m <= capacity. Warps take 32 segments ("part") of two outputs at a time, and keep the first
-// ones in registers between the two halves. Synchronized before and after.
+// The sums of a chunk of m <= capacity spikes, padded (pad_list) or followed by another one. Warps take 32 segments ("part") of two outputs at a
+// time, and keep the first ones in registers between the two halves. Synchronized before and after.
 template <typename real>
-__device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& lists, int n, int first, int m, const OutputWeights<real>& weights,
-                                             const OutputSums<real>& sums, real c, real last_factor) {
+__device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& chunk, int m, const OutputWeights<real>& weights, const OutputSums<real>& sums,
+                                             real c) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
-    const int n_segments = (m + SEGMENT - 1) / SEGMENT, n_parts = (n_segments + 31) / 32, n_items = n_parts * ((weights.n_out + 1) / 2);
+    const int n_segments = (m + SEGMENT - 1) / SEGMENT, n_parts = (n_segments + 31) / 32, n_items = n_parts * (weights.pitch / 2);
     Segment<real> own;
     const int n_rounds = (n_items - warp + n_warps - 1) / n_warps;  // of this warp
 #pragma unroll 1
@@ -178,10 +171,9 @@ __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& lists, int 
 #pragma unroll 1
         for (int round = 0; round < n_rounds; ++round) {
             const int item = warp + (half ? round : n_rounds - 1 - round) * n_warps, pair = item / n_parts, part = item % n_parts;
-            const int segment = 32 * part + lane, begin = first + segment * SEGMENT;
-            const bool exists = segment < n_segments;
-            if (!half || round) scan_segments(own, lists, n, begin, exists, pair, part, weights, sums);
-            if (half) store_sums(own, lists, n, begin, segment, exists, pair, part, weights, sums, c, last_factor);
+            const int segment = 32 * part + lane;
+            if (!half || round) scan_segments(own, chunk, segment, n_segments, pair, weights, sums.totals + 4 * (pair * sums.n_parts + part));
+            if (half) store_sums(own, chunk, segment, n_segments, pair, part, sums, c);
         }
         __syncthreads();
     }
@@ -190,8 +182,8 @@ __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& lists, int 
 // Output o walks through the chunk; a warp, a lane per hidden spike of a group of 32. q of a crossing is 2 a / (b + x): one reciprocal
 // lies between a spike and the next.
 template <typename real>
-__device__ __forceinline__ void walk_chunk(const SpikeLists<real>& lists, int n, int first, int m, int o, const OutputSums<real>& sums,
-                                           const OutputState<real>& state, real c, real reset, real last_factor, int n_slots) {
+__device__ __forceinline__ void walk_chunk(const SpikeLists<real>& chunk, int m, int o, const OutputSums<real>& sums, const OutputState<real>& state,
+                                           real c, real reset, int n_slots) {
     const int lane = threadIdx.x & 31;
     const real NEVER = -Constants<real>::infinity();
     const real highest = 32 * lane < m ? sums.highest[o * sums.n_groups + lane] : NEVER;  // of group `lane`
@@ -208,7 +200,7 @@ __device__ __forceinline__ void walk_chunk(const SpikeLists<real>& lists, int n,
             if (j < m) {
                 const int at = o * sums.pitch + sums.at(j);
                 a = sums.a[at], b = sums.b[at];
-                q = lists.q[first + j], q_next = first + j + 1 < n ? lists.q[first + j + 1] : last_factor;
+                q = chunk.q[j], q_next = chunk.q[j + 1];
                 y_low = reciprocal(q_next);
                 if (q_next != q) bound = fma(-a, y_low, b) - crossing_limit(q, q_next, y_low, c);
             }
@@ -245,10 +237,16 @@ __device__ __forceinline__ void walk_chunk(const SpikeLists<real>& lists, int n,
     if (lane == 0) {
         state.fall[o] = fall;
         state.counts[o] = count;
-        const int n_parts = (m + 32 * SEGMENT - 1) / (32 * SEGMENT);
-        for (int part = 0; part < n_parts; ++part) {
-            sums.carried_a[o] += sums.totals[2 * (o * sums.n_parts + part)];
-            sums.carried_b[o] += sums.totals[2 * (o * sums.n_parts + part) + 1];
-        }
+    }
+}
+
+// After the walks: the sums so far. Threads of one warp.
+template <typename real>
+__device__ __forceinline__ void carry_sums(const OutputSums<real>& sums, int m, int n_sums) {
+    const int n_parts = (m + 32 * SEGMENT - 1) / (32 * SEGMENT);
+#pragma unroll 1
+    for (int k = threadIdx.x & 31; k < n_sums; k += 32) {
+#pragma unroll 1
+        for (int part = 0; part < n_parts; ++part) sums.carried[k] += sums.totals[4 * (k / 4 * sums.n_parts + part) + k % 4];
     }
 }

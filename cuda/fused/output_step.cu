@@ -57,14 +57,13 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     OutputSums<real>& sums = room.sums;
     sums.capacity = chunk, sums.pitch = chunk + chunk / SEGMENT;
     sums.n_groups = (chunk + 31) / 32, sums.n_parts = (chunk + 32 * SEGMENT - 1) / (32 * SEGMENT);
-    room.weights = {staged ? take(n_hidden * even) : nullptr, weights, n_out, even};
+    room.weights = {staged ? take((n_hidden + 1) * even) : nullptr, weights, n_hidden, n_out, even};
     room.lists.q = take(list_capacity);
-    sums.highest = take(n_out * sums.n_groups), sums.totals = take(2 * even * sums.n_parts);
-    sums.carried_a = take(even), sums.carried_b = take(even);
+    sums.highest = take(even * sums.n_groups), sums.totals = take(2 * even * sums.n_parts), sums.carried = take(2 * even);
     room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.slopes = take(n_out * n_slots);
     room.error = take(n_out);
     room.scratch = take(scratch_size), room.scratch_size = scratch_size;
-    sums.a = room.scratch, sums.b = sums.a + n_out * sums.pitch;
+    sums.a = room.scratch, sums.b = sums.a + even * sums.pitch;
     room.sorting.starts = reinterpret_cast<int*>(room.scratch);
     room.sorting.q = reinterpret_cast<real*>(room.sorting.starts + BUCKETS * blockDim.x + 4);
     room.sorting.place = reinterpret_cast<unsigned*>(room.sorting.q + list_capacity);
@@ -80,12 +79,12 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     return room;
 }
 
-// Backward through the outputs' resets, and the list of their spikes output by output: the first warp.
-template <typename real>
-__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, const LaterSpikes<real>& later,
-                                             typename Two<real>::type* out_spikes, unsigned long long* bounded) {
+// Backward through the outputs' resets: emit(number in the list, q, G, S, M) for each output's spikes, latest first; S, M: spike_errors.cuh. A warp.
+template <typename real, typename Emit>
+__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, unsigned long long* bounded, Emit emit) {
+    int n_bounded = 0;
+#pragma unroll 1
     for (int o = threadIdx.x & 31; o < task.n_out; o += 32) {
-        int n_bounded = 0;
         const real e = room.error[o];
         const bool first_only = task.kind == FIRST_SPIKE;
         const real *q = room.state.q + o * task.n_slots, *slopes = room.state.slopes + o * task.n_slots;
@@ -95,16 +94,13 @@ __device__ __forceinline__ void output_gains(const OutputTask<real>& task, const
             room.state.counts[o], task.tau, task.reset, task.slope_floor, n_bounded, [=](int k) { return slopes[k]; },
             [=](int k) { return q[k]; }, [e, first_only](int k) { return first_only && k > 0 ? real(0) : e; },
             [&](int k, real spike, real gain) {
-                out_spikes[start + k] = {spike, gain};
                 moment = fma(sum, next - spike, moment);
                 sum += gain;
                 next = spike;
-                if (!later.fits) return;
-                later.own[start + k] = {sum, moment};
-                later.own_q[start + k] = spike;
+                emit(start + k, spike, gain, sum, moment);
             });
-        if (n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
     }
+    if (n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
 }
 
 // Results of the output layer; arrays of all samples.
@@ -132,14 +128,26 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         sorting.place = reinterpret_cast<unsigned*>(task.spike_errors);
         sorting.arrivals = reinterpret_cast<unsigned*>(task.spike_slopes);
     }
+    if (IN_SHARED) pad_list(lists, n, task.n_hidden, task.last_factor);
     sort_spikes(lists, groups, held, room.group_starts, sorting);
 
+#pragma unroll 1
     for (int first = 0; first < n; first += room.sums.capacity) {
         const int m = min(room.sums.capacity, n - first);
-        add_up_chunk(lists, n, first, m, room.weights, room.sums, task.c, task.last_factor);
-        for (int o = warp; o < task.n_out; o += n_warps) {
-            walk_chunk(lists, n, first, m, o, room.sums, room.state, task.c, task.reset, task.last_factor, task.n_slots);
+        SpikeLists<real> chunk = {lists.q + first, lists.place + first};
+        if (!IN_SHARED) {
+            chunk = room.lists;
+            for (int j = t; j < min(m + 1, n - first); j += blockDim.x) {
+                chunk.q[j] = lists.q[first + j];
+                chunk.place[j] = lists.place[first + j];
+            }
+            if (first + m == n) pad_list(chunk, m, task.n_hidden, task.last_factor);
+            __syncthreads();
         }
+        add_up_chunk(chunk, m, room.weights, room.sums, task.c);
+#pragma unroll 1
+        for (int o = warp; o < task.n_out; o += n_warps) walk_chunk(chunk, m, o, room.sums, room.state, task.c, task.reset, task.n_slots);
+        if (warp == n_warps - 1) carry_sums(room.sums, m, 2 * room.weights.pitch);
         __syncthreads();
     }
 
@@ -152,6 +160,7 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         if (!task.training) return;
         int before = 0;
         int* starts = results.out_starts + (size_t)s * (task.n_out + 1);
+#pragma unroll 1
         for (int first = 0; first < task.n_out; first += 32) {
             const int o = first + lane, count = o < task.n_out ? room.state.counts[o] : 0, sum = warp_inclusive_sum(count);
             if (o < task.n_out) {
@@ -166,26 +175,43 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         }
         __syncwarp();
         const LaterSpikes<real> later(room.scratch, room.scratch_size, before, task.n_out);
-        output_gains(task, room, later, out_spikes, results.bounded + (s % results.n_rows) * 4);
+        unsigned long long* bounded = results.bounded + (s % results.n_rows) * 4;
+        if (later.fits) {
+            output_gains(task, room, bounded, [&](int k, real q, real gain, real sum, real moment) {
+                later.spikes[k] = {q, gain};
+                later.own[k] = {sum, moment};
+            });
+        } else {
+            output_gains(task, room, bounded, [&](int k, real q, real gain, real, real) { out_spikes[k] = {q, gain}; });
+        }
     } else if (warp == 1) {
         const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
         if (lane == 0) results.predictions[s] = best;
-        unsigned long long* row = results.status + (s % results.n_rows) * 4;
+        int found[4] = {0, 0, 0, 0};  // spikes, silent, overflowing, non-finite outputs
+#pragma unroll 1
         for (int o = lane; o < task.n_out; o += 32) {
             const int count = room.state.counts[o];
             results.out_counts[(size_t)s * task.n_out + o] = count;
-            if (count) atomicAdd(&row[0], (unsigned long long)count);
-            else atomicAdd(&row[1], 1ull);
-            if (room.state.overflow[o]) atomicAdd(&row[2], 1ull);
-            if (!isfinite(room.sums.carried_a[o])) atomicAdd(&row[3], 1ull);
+            found[0] += count;
+            found[1] += count == 0;
+            found[2] += room.state.overflow[o];
+            found[3] += !isfinite(room.sums.carried[o / 2 * 4 + o % 2 * 2]);
+        }
+        unsigned long long* row = results.status + (s % results.n_rows) * 4;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const int sum = __reduce_add_sync(FULL_WARP, found[k]);
+            if (lane == k && sum) atomicAdd(&row[k], (unsigned long long)sum);
         }
     } else if (task.training) {
+#pragma unroll 1
         for (int j = t - 64; j < n; j += blockDim.x - 64) {
             const unsigned place = lists.place[j], neuron = place & 0xffffu, slot = place >> 16;
             const int to = room.neuron_starts[neuron] + slot;
             task.spike_slopes[to] = task.slopes[(size_t)slot * task.n_hidden + neuron];
             task.spike_q[to] = lists.q[j];
         }
+#pragma unroll 1
         for (int i = t - 64; i < task.n_hidden; i += blockDim.x - 64) {
             const int start = room.neuron_starts[i], end = i + 1 < task.n_hidden ? room.neuron_starts[i + 1] : n;
             results.places[((size_t)(i / NEURONS) * results.batch + s) * NEURONS + i % NEURONS] = {start, end - start};
@@ -195,14 +221,20 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     __syncthreads();
 
     const LaterSpikes<real> later(room.scratch, room.scratch_size, room.out_starts[task.n_out], task.n_out);
-    if (later.fits) fill_table(later, room.out_starts, task.n_out);
+    if (later.fits) {
+        fill_table(later, room.out_starts, task.n_out);
+#pragma unroll 1
+        for (int k = t; k < later.total; k += blockDim.x) out_spikes[k] = later.spikes[k];
+    }
     __syncthreads();
+    const real per_tau = reciprocal(task.tau);
+#pragma unroll 1
     for (int j = t; j < n; j += blockDim.x) {
         const unsigned place = lists.place[j], neuron = place & 0xffffu;
         const real e = lists.q[j], sum = later.fits ? sum_of_later(later, room.weights, neuron, e)
                                                     : sum_of_later(out_spikes, room.out_starts, room.weights, neuron, e);
         const int to = room.neuron_starts[neuron] + (place >> 16);
-        task.spike_errors[to] = sum * e / task.tau;
+        task.spike_errors[to] = sum * e * per_tau;
     }
 }
 
@@ -234,15 +266,21 @@ __global__ void __launch_bounds__(1024) output_step(
         const int pitch = room.weights.pitch;
         constexpr int PER_CHUNK = 16 / sizeof(real);
         if (pitch == n_out && n_hidden * n_out % PER_CHUNK == 0) {
-            for (int p = t; p < n_hidden * n_out / PER_CHUNK; p += blockDim.x) copy_16_bytes(rows + p * PER_CHUNK, weights + p * PER_CHUNK);
+#pragma unroll 1
+            for (int p = t * PER_CHUNK; p < n_hidden * n_out; p += blockDim.x * PER_CHUNK) copy_16_bytes(rows + p, weights + p);
         } else {
+#pragma unroll 1
             for (int p = t; p < n_hidden * pitch; p += blockDim.x) rows[p] = p % pitch < n_out ? weights[p / pitch * n_out + p % pitch] : real(0);
         }
         commit_copies();
+#pragma unroll 1
+        for (int p = t; p < pitch; p += blockDim.x) rows[n_hidden * pitch + p] = 0;
     }
     reinterpret_cast<int4*>(room.sorting.starts)[t] = {0, 0, 0, 0};
     static_assert(BUCKETS == 4, "one vector per thread");
-    for (int o = t; o < room.weights.pitch; o += blockDim.x) room.sums.carried_a[o] = room.sums.carried_b[o] = 0;
+#pragma unroll 1
+    for (int k = t; k < 2 * room.weights.pitch; k += blockDim.x) room.sums.carried[k] = 0;
+#pragma unroll 1
     for (int o = t; o < n_out; o += blockDim.x) {
         room.state.fall[o] = 0;
         room.state.counts[o] = room.state.overflow[o] = 0;
@@ -253,13 +291,7 @@ __global__ void __launch_bounds__(1024) output_step(
     HeldEntries<real> held;
     load_groups(groups, held, room.group_starts, room.neuron_starts);
     const int label = samples[s].label;
-    if (t == 0) {
-        labels[s] = label;
-        if (s == 0) {
-            *cursor += batch;
-            if (counts_step) count_step(schedule, beta1, beta2);
-        }
-    }
+    if (t == 0) labels[s] = label;
     const OutputTask<real> task = {
         s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
         group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s, spike_errors + worst * s,
@@ -267,6 +299,10 @@ __global__ void __launch_bounds__(1024) output_step(
     const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
     wait_for_copies();
     __syncthreads();
-    if (held.total <= list_capacity) output_task<true>(task, room, groups, held, results);
+    if (held.total + SEGMENT < list_capacity) output_task<true>(task, room, groups, held, results);
     else output_task<false>(task, room, groups, held, results);
+    if (s == 0 && t == blockDim.x - 1) {  // in the last warp and at the end: nobody waits for it
+        *cursor += batch;
+        if (counts_step) count_step(schedule, beta1, beta2);
+    }
 }

@@ -82,6 +82,7 @@ __device__ __forceinline__ void load_groups(const GroupLists<real>& groups, Held
         }
     }
     held.lowest = Constants<real>::infinity(), held.highest = 0, held.total = 0;
+#pragma unroll 1
     for (int first = 0; first < groups.n_groups; first += 32) {
         const int g = first + lane, count = g < groups.n_groups ? groups.counts[g] : 0;
         if (g < groups.n_groups) {
@@ -130,6 +131,7 @@ __device__ __forceinline__ void each_entry(const GroupLists<real>& groups, HeldE
 #pragma unroll 1
     for (int g = warp, r = 0; g < groups.n_groups; g += n_warps, ++r) {
         const int start = group_starts[g], count = groups.counts[g];
+#pragma unroll 1
         for (int e = (r < Held::GROUPS ? 32 * Held::ENTRIES : 0) + lane; e < count; e += 32) {
             const size_t from = (size_t)g * groups.capacity + e;
             int arrival = arrivals[start + e];
@@ -171,11 +173,13 @@ __device__ __forceinline__ void sort_spikes(const SpikeLists<real>& lists, const
         room.place[to] = place;
     });
     __syncthreads();
+#pragma unroll 1
     for (int j = threadIdx.x; j < n; j += blockDim.x) {
         const real q = room.q[j];
         const unsigned place = room.place[j];
         const int bucket = buckets.of(q), begin = room.starts[bucket], end = room.starts[bucket + 1];
         int rank = begin;
+#pragma unroll 1
         for (int other = begin; other < end; ++other) {
             const real other_q = room.q[other];
             rank += other_q < q || (other_q == q && room.place[other] < place);
