@@ -13,7 +13,7 @@ import numpy as np
 import bats
 from bats import reference
 from bats.device import to_numpy
-from bats.fused import FusedStep, launch
+from bats.fused import FusedStep, launch, layout
 from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
@@ -107,6 +107,19 @@ class Checks:
         case = self.case(4, [6, 19, 3], n_batch=75, n_slots=2, max_n_spike=6)
         limit = self.small["shared_limit"]
         self.check(case, options=({"shared_limit": limit, "at_once": 75}, {"shared_limit": 2 * limit, "at_once": 75}))
+
+    def test_more_groups_than_a_warp_holds(self):
+        """The sort keeps two groups of 32 hidden neurons per warp in registers; 256 threads have 8 warps."""
+        case = self.case(5, [4, 530, 2], n_batch=2, max_n_spike=4)
+        self.assertGreater(case.trains[0].counts[:, 512:].sum(), 0)
+        self.check(case, losses=(COUNT,), options=({"shared_limit": self.small["shared_limit"] * 3 // 2},))
+
+    def test_more_output_spikes_than_a_table_has_room_for(self):
+        case = self.case(6, [8, 12, 30], n_batch=3, max_n_spike=6)
+        limit = 22_000
+        shape = layout.choose(3, (8, 12, 30), 6, 6, 8, limit)
+        self.assertGreater(case.trains[1].counts.sum(axis=1).min() * 2 * 30, shape.scratch)
+        self.check(case, losses=(COUNT,), options=({"shared_limit": limit},))
 
     def test_many_events_per_neuron(self):
         """Sums of fixed point must hold the events of a neuron that fires often."""
