@@ -6,7 +6,7 @@ from bats.ops.arguments import blocks
 
 HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
-SEGMENT = 4  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
+SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
 BUCKETS = 4  # of the sort, per thread, as in cuda/fused/sorted_spikes.cuh
 PAIR_BYTES = 12  # of a (sample, neuron) pair in cuda/fused/weight_step.cu
 MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
@@ -17,7 +17,7 @@ LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memo
 SPIKES_PER_PAIR = 5  # hidden spikes of 8 neurons for which the third kernel has room in shared memory, per sample and neuron
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
 CHUNK = 1024  # hidden spikes that the outputs go through together
-PADDING = 8  # more than SEGMENT entries at the end of the second kernel's list
+PADDING = 8  # SEGMENT entries at the end of the second kernel's list
 RESERVED = 1024  # bytes of shared memory that a block costs beyond what it asks for
 
 

@@ -6,7 +6,7 @@
 #include "fused/sorted_spikes.cuh"
 #include "fused/two.cuh"
 
-constexpr int SEGMENT = 4;
+constexpr int SEGMENT = 8;
 
 // The second weights, where they are and, if there is room, in shared memory with rows filled up to an even number of outputs.
 template <typename real>
@@ -28,12 +28,18 @@ struct OutputWeights {
 
 // SEGMENT entries that begin at a multiple of SEGMENT, 16 bytes at a time.
 __device__ __forceinline__ void load_segment(const float* list, float* values) {
-    const float4 four = *reinterpret_cast<const float4*>(list);
-    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
+#pragma unroll
+    for (int u = 0; u < SEGMENT; u += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(list + u);
+        values[u] = four.x, values[u + 1] = four.y, values[u + 2] = four.z, values[u + 3] = four.w;
+    }
 }
 __device__ __forceinline__ void load_segment(const unsigned* list, unsigned* values) {
-    const uint4 four = *reinterpret_cast<const uint4*>(list);
-    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
+#pragma unroll
+    for (int u = 0; u < SEGMENT; u += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(list + u);
+        values[u] = four.x, values[u + 1] = four.y, values[u + 2] = four.z, values[u + 3] = four.w;
+    }
 }
 __device__ __forceinline__ void load_segment(const double* list, double* values) {
 #pragma unroll

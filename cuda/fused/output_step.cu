@@ -299,7 +299,7 @@ __global__ void __launch_bounds__(1024) output_step(
     const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
     wait_for_copies();
     __syncthreads();
-    if (held.total + SEGMENT < list_capacity) output_task<true>(task, room, groups, held, results);
+    if (held.total + SEGMENT <= list_capacity) output_task<true>(task, room, groups, held, results);
     else output_task<false>(task, room, groups, held, results);
     if (s == 0 && t == blockDim.x - 1) {  // in the last warp and at the end: nobody waits for it
         *cursor += batch;

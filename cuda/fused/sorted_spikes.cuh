@@ -3,6 +3,7 @@
 // and every pair (q, place) is different, so the result does not depend on the order in which threads run.
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "fused/fast_math.cuh"
 
 template <typename real>
 struct SpikeLists {
@@ -27,10 +28,7 @@ struct Buckets {
     int low, last;
     float per_bit;
 
-    template <typename real>
-    __device__ __forceinline__ Buckets(real lowest, real highest, int count) : low(__float_as_int((float)lowest)), last(count - 1) {
-        per_bit = count / (float)max(1, __float_as_int((float)highest) - low);
-    }
+    __device__ __forceinline__ Buckets(int low, int high, int count) : low(low), last(count - 1), per_bit(count * reciprocal((float)max(1, high - low))) {}
     template <typename real>
     __device__ __forceinline__ int of(real q) const {
         return min(last, (int)((__float_as_int((float)q) - low) * per_bit));
@@ -57,7 +55,7 @@ struct HeldEntries {
     int arrival[GROUPS][ENTRIES], counts[GROUPS];  // counts: of the group
     int total;                                     // spikes of the sample
     bool all;                                      // there is nothing else
-    real lowest, highest;
+    int lowest, highest;                           // bits of q as a float
 };
 
 // All that is needed of the lists is asked for at once, before it is known how long they are. Also says where the spikes of every group and
@@ -70,39 +68,38 @@ __device__ __forceinline__ void load_groups(const GroupLists<real>& groups, Held
 #pragma unroll
     for (int r = 0; r < Held::GROUPS; ++r) {
         const int g = warp + r * n_warps, i = g * 32 + lane;
-        const bool exists = g < groups.n_groups;
-        held.counts[r] = exists ? groups.counts[g] : 0;
-        of_neuron[r] = i < groups.n_hidden ? groups.of_neurons[i] : 0;
+        held.counts[r] = of_neuron[r] = 0;
+        if (g >= groups.n_groups) continue;
+        held.counts[r] = groups.counts[g];
+        if (i < groups.n_hidden) of_neuron[r] = groups.of_neurons[i];
+        const real* q = groups.q + (size_t)g * groups.capacity + lane;
+        const unsigned* place = groups.place + (size_t)g * groups.capacity + lane;
 #pragma unroll
         for (int u = 0; u < Held::ENTRIES; ++u) {
-            const int e = 32 * u + lane;
-            const bool readable = exists && e < groups.capacity;
-            held.q[r][u] = readable ? groups.q[(size_t)g * groups.capacity + e] : real(0);
-            held.place[r][u] = readable ? groups.place[(size_t)g * groups.capacity + e] : 0;
+            if (32 * u < groups.capacity) held.q[r][u] = q[32 * u], held.place[r][u] = place[32 * u];
         }
     }
-    held.lowest = Constants<real>::infinity(), held.highest = 0, held.total = 0;
+    held.lowest = 0x7fffffff, held.highest = 0, held.total = 0;
 #pragma unroll 1
     for (int first = 0; first < groups.n_groups; first += 32) {
         const int g = first + lane, count = g < groups.n_groups ? groups.counts[g] : 0;
-        if (g < groups.n_groups) {
-            held.lowest = min(held.lowest, groups.extremes[2 * g]);
-            held.highest = max(held.highest, groups.extremes[2 * g + 1]);
+        if (count > 0) {
+            held.lowest = min(held.lowest, __float_as_int((float)groups.extremes[2 * g]));
+            held.highest = max(held.highest, __float_as_int((float)groups.extremes[2 * g + 1]));
         }
         const int sum = warp_inclusive_sum(count);
-        if (g < groups.n_groups && g % n_warps == warp) group_starts[g] = held.total + sum - count;
+        const bool own = g == warp || g == warp + n_warps || (g >= 2 * n_warps && g % n_warps == warp);  // a remainder takes long
+        if (own && g < groups.n_groups) group_starts[g] = held.total + sum - count;
         held.total += __shfl_sync(FULL_WARP, sum, 31);
     }
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        held.lowest = min(held.lowest, __shfl_xor_sync(FULL_WARP, held.lowest, distance));
-        held.highest = max(held.highest, __shfl_xor_sync(FULL_WARP, held.highest, distance));
-    }
+    held.lowest = __reduce_min_sync(FULL_WARP, held.lowest);
+    held.highest = __reduce_max_sync(FULL_WARP, held.highest);
     __syncwarp();
     held.all = groups.n_groups <= Held::GROUPS * n_warps;
 #pragma unroll
     for (int r = 0; r < Held::GROUPS; ++r) {
         const int g = warp + r * n_warps, i = g * 32 + lane;
+        if (g >= groups.n_groups) continue;
         held.all = held.all && held.counts[r] <= 32 * Held::ENTRIES;
         const int sum = warp_inclusive_sum(of_neuron[r]);
         if (i < groups.n_hidden) neuron_starts[i] = group_starts[g] + sum - of_neuron[r];
@@ -124,6 +121,7 @@ __device__ __forceinline__ void each_entry(const GroupLists<real>& groups, HeldE
     for (int r = 0; r < Held::GROUPS; ++r) {
 #pragma unroll
         for (int u = 0; u < Held::ENTRIES; ++u) {
+            if (32 * u >= held.counts[r]) break;
             if (32 * u + lane < held.counts[r]) visit(held.q[r][u], held.place[r][u], held.arrival[r][u]);
         }
     }

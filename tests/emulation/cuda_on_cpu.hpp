@@ -241,6 +241,12 @@ inline int __reduce_max_sync(unsigned, int value) {
     return most;
 }
 
+inline int __reduce_min_sync(unsigned, int value) {
+    const emulated::Exchange<int> values(value);
+    int least = value;
+    for (unsigned lane = 0; lane < 32; ++lane) least = std::min(least, values.of(lane));
+    return least;
+}
 inline int __reduce_add_sync(unsigned, int value) {
     const emulated::Exchange<int> values(value);
     int sum = 0;
