@@ -16,7 +16,7 @@ N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
 SPIKES_PER_PAIR = 5  # hidden spikes of 8 neurons for which the third kernel has room in shared memory, per sample and neuron
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
-CHUNK = 1024  # hidden spikes that the outputs go through together
+CHUNK = 1536  # hidden spikes that the outputs go through together
 PADDING = 8  # SEGMENT entries at the end of the second kernel's list
 RESERVED = 1024  # bytes of shared memory that a block costs beyond what it asks for
 
@@ -108,7 +108,7 @@ def _choose_output(batch, room, threads, n_hidden, n_out, n_slots, worst, itemsi
     if batch > N_PROCESSORS and threads == 1024:
         half = (room + STATIC_SHARED + RESERVED) // 2 - RESERVED  # this kernel declares none itself
         found = _fill_output(half, threads // 2, worst, sizes)
-        if found is not None and found[-1] and found[1] >= min(LIST_CAPACITY // 2, worst) and found[2] >= min(CHUNK // 2, worst):
+        if found is not None and found[-1] and found[1] >= min(LIST_CAPACITY // 2, worst) and found[2] >= min(CHUNK // 3, worst):
             return threads // 2, *found
     found = _fill_output(room, threads, worst, sizes)
     return None if found is None else (threads, *found)

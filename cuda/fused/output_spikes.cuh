@@ -59,7 +59,7 @@ __device__ __forceinline__ void pad_list(const SpikeLists<real>& list, int m, in
     }
 }
 
-// Sums of one chunk; capacity: spikes per chunk, a multiple of 32 SEGMENT or of SEGMENT if smaller, at most 1024. Place j of a chunk is stored
+// Sums of one chunk; capacity: spikes per chunk, a multiple of SEGMENT, at most 2048. Place j of a chunk is stored
 // at j + j / SEGMENT: threads that go through neighbouring segments then meet different banks.
 template <typename real>
 struct OutputSums {
@@ -192,15 +192,18 @@ __device__ __forceinline__ void walk_chunk(const SpikeLists<real>& chunk, int m,
                                            real c, real reset, int n_slots) {
     const int lane = threadIdx.x & 31;
     const real NEVER = -Constants<real>::infinity();
-    const real highest = 32 * lane < m ? sums.highest[o * sums.n_groups + lane] : NEVER;  // of group `lane`
+    const real* of_groups = sums.highest + o * sums.n_groups + lane;
+    const real highest[2] = {32 * lane < m ? of_groups[0] : NEVER, 32 * lane + 1024 < m ? of_groups[32] : NEVER};  // of groups lane, lane + 32
     real fall = state.fall[o];
     int count = state.counts[o], group = -1;
     real a = 0, b = 0, q = 0, q_next = 0, y_low = 0, bound = NEVER;  // of the lane's spike and the interval after it
     while (true) {
         if (!__any_sync(FULL_WARP, bound >= fall)) {
-            const unsigned groups = __ballot_sync(FULL_WARP, lane > group && highest >= fall);
+            unsigned groups = __ballot_sync(FULL_WARP, lane > group && highest[0] >= fall);
+            const int base = groups ? 0 : 32;
+            if (groups == 0) groups = __ballot_sync(FULL_WARP, lane + 32 > group && highest[1] >= fall);
             if (groups == 0) break;
-            group = __ffs(groups) - 1;
+            group = base + __ffs(groups) - 1;
             const int j = 32 * group + lane;
             bound = NEVER;
             if (j < m) {
