@@ -2,9 +2,10 @@
 //
 // 1. The hidden spikes are sorted (sorted_spikes.cuh).
 // 2. Output forward pass (output_spikes.cuh).
-// 3. Loss, prediction, errors; backward through the outputs' resets, a lane per output; meanwhile the other warps store the hidden
-//    spikes and their slopes neuron by neuron, as the third kernel wants them.
+// 3. Loss, prediction, errors; meanwhile the other warps store the hidden spikes and their slopes neuron by neuron, as the third kernel wants
+//    them. Then backward through the outputs' resets, a warp per output.
 // 4. dL/dt of the hidden spikes (spike_errors.cuh), stored in the same order.
+// A block is bound by what its warps do in turn, not by memory: few instructions per warp matter more than many threads.
 // A list of hidden spikes that outgrows shared memory is sorted in global memory by the same code.
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
@@ -79,28 +80,46 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     return room;
 }
 
-// Backward through the outputs' resets: emit(number in the list, q, G, S, M) for each output's spikes, latest first; S, M: spike_errors.cuh. A warp.
+// Backward through the resets of output o (docs/theory.md, (19); recurrent_gains in batch.cuh): emit(number in the list, q, G, S, M) for each of
+// its spikes; S, M: spike_errors.cuh. A warp, a lane per spike, latest first. What later spikes add to delta, L q, changes from spike to spike by an
+// affine map, L <- L (1 + reset / z) + error reset / (z q): 32 of them are composed by a scan.
 template <typename real, typename Emit>
-__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, unsigned long long* bounded, Emit emit) {
+__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, int o, unsigned long long* bounded, Emit emit) {
+    const int lane = threadIdx.x & 31, count = room.state.counts[o], start = room.out_starts[o];
+    const real error = room.error[o];
+    real later = 0, sum = 0, moment = 0, next = 0;  // of the spikes so far: L, S, M, the earliest q
     int n_bounded = 0;
 #pragma unroll 1
-    for (int o = threadIdx.x & 31; o < task.n_out; o += 32) {
-        const real e = room.error[o];
-        const bool first_only = task.kind == FIRST_SPIKE;
-        const real *q = room.state.q + o * task.n_slots, *slopes = room.state.slopes + o * task.n_slots;
-        const int start = room.out_starts[o];
-        real sum = 0, moment = 0, next = 0;  // over the spikes so far: of G, and of G (Q - the last q)
-        recurrent_gains(
-            room.state.counts[o], task.tau, task.reset, task.slope_floor, n_bounded, [=](int k) { return slopes[k]; },
-            [=](int k) { return q[k]; }, [e, first_only](int k) { return first_only && k > 0 ? real(0) : e; },
-            [&](int k, real spike, real gain) {
-                moment = fma(sum, next - spike, moment);
-                sum += gain;
-                next = spike;
-                emit(start + k, spike, gain, sum, moment);
-            });
+    for (int done = 0; done < count; done += 32) {
+        const int k = count - 1 - done - lane;
+        const bool mine = k >= 0;
+        const real q = mine ? room.state.q[o * task.n_slots + k] : real(1), slope = mine ? room.state.slopes[o * task.n_slots + k] : real(1);
+        const real own_error = !mine || (task.kind == FIRST_SPIKE && k > 0) ? real(0) : error;
+        n_bounded += mine && slope < task.slope_floor;
+        const real flat = reciprocal(max(slope, task.slope_floor)), y = reciprocal(q), step = flat * task.reset;
+        real factor = mine ? 1 + step : real(1), added = own_error * step * y;
+#pragma unroll 1
+        for (int distance = 1; distance < 32; distance *= 2) {
+            const real factor_before = __shfl_up_sync(FULL_WARP, factor, distance), added_before = __shfl_up_sync(FULL_WARP, added, distance);
+            if (lane >= distance) {
+                added = fma(factor, added_before, added);
+                factor *= factor_before;
+            }
+        }
+        const real factor_before = __shfl_up_sync(FULL_WARP, factor, 1), added_before = __shfl_up_sync(FULL_WARP, added, 1);
+        const real from_later = lane ? fma(factor_before, later, added_before) : later;
+        const real gain = mine ? fma(from_later, q, own_error) * flat * task.tau * y * y : real(0);
+        real sums = warp_inclusive_sum(gain) + sum;
+        const real q_before = __shfl_up_sync(FULL_WARP, q, 1), sum_before = __shfl_up_sync(FULL_WARP, sums, 1);
+        const real moments = warp_inclusive_sum(mine ? (lane ? sum_before * (q_before - q) : sum * (next - q)) : real(0)) + moment;
+        if (mine) emit(start + k, q, gain, sums, moments);
+        later = fma(__shfl_sync(FULL_WARP, factor, 31), later, __shfl_sync(FULL_WARP, added, 31));
+        sum = __shfl_sync(FULL_WARP, sums, 31);
+        moment = __shfl_sync(FULL_WARP, moments, 31);
+        next = __shfl_sync(FULL_WARP, q, 31);
     }
-    if (n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
+    n_bounded = __reduce_add_sync(FULL_WARP, n_bounded);
+    if (lane == 0 && n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
 }
 
 // Results of the output layer; arrays of all samples.
@@ -151,13 +170,12 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         __syncthreads();
     }
 
-    // The sums are not needed any more.
-    auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
+    // Loss, prediction, book-keeping; meanwhile the hidden spikes are stored.
     if (warp == 0) {
         const real value = loss_and_errors(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots, task.label, task.tau,
                                            task.parameter1, task.parameter2, room.error);
         if (lane == 0) results.loss[s] = value;
-        if (!task.training) return;
+    } else if (warp == 1) {
         int before = 0;
         int* starts = results.out_starts + (size_t)s * (task.n_out + 1);
 #pragma unroll 1
@@ -165,26 +183,15 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
             const int o = first + lane, count = o < task.n_out ? room.state.counts[o] : 0, sum = warp_inclusive_sum(count);
             if (o < task.n_out) {
                 room.out_starts[o] = before + sum - count;
-                starts[o + 1] = before + sum;
+                if (task.training) starts[o + 1] = before + sum;
             }
             before += __shfl_sync(FULL_WARP, sum, 31);
         }
         if (lane == 0) {
-            starts[0] = 0;
+            if (task.training) starts[0] = 0;
             room.out_starts[task.n_out] = before;
         }
-        __syncwarp();
-        const LaterSpikes<real> later(room.scratch, room.scratch_size, before, task.n_out);
-        unsigned long long* bounded = results.bounded + (s % results.n_rows) * 4;
-        if (later.fits) {
-            output_gains(task, room, bounded, [&](int k, real q, real gain, real sum, real moment) {
-                later.spikes[k] = {q, gain};
-                later.own[k] = {sum, moment};
-            });
-        } else {
-            output_gains(task, room, bounded, [&](int k, real q, real gain, real, real) { out_spikes[k] = {q, gain}; });
-        }
-    } else if (warp == 1) {
+    } else if (warp == 2) {
         const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
         if (lane == 0) results.predictions[s] = best;
         int found[4] = {0, 0, 0, 0};  // spikes, silent, overflowing, non-finite outputs
@@ -205,14 +212,14 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         }
     } else if (task.training) {
 #pragma unroll 1
-        for (int j = t - 64; j < n; j += blockDim.x - 64) {
+        for (int j = t - 96; j < n; j += blockDim.x - 96) {
             const unsigned place = lists.place[j], neuron = place & 0xffffu, slot = place >> 16;
             const int to = room.neuron_starts[neuron] + slot;
             task.spike_slopes[to] = task.slopes[(size_t)slot * task.n_hidden + neuron];
             task.spike_q[to] = lists.q[j];
         }
 #pragma unroll 1
-        for (int i = t - 64; i < task.n_hidden; i += blockDim.x - 64) {
+        for (int i = t - 96; i < task.n_hidden; i += blockDim.x - 96) {
             const int start = room.neuron_starts[i], end = i + 1 < task.n_hidden ? room.neuron_starts[i + 1] : n;
             results.places[((size_t)(i / NEURONS) * results.batch + s) * NEURONS + i % NEURONS] = {start, end - start};
         }
@@ -220,12 +227,20 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     if (!task.training) return;
     __syncthreads();
 
+    // The sums are not needed any more.
     const LaterSpikes<real> later(room.scratch, room.scratch_size, room.out_starts[task.n_out], task.n_out);
-    if (later.fits) {
-        fill_table(later, room.out_starts, task.n_out);
+    auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
 #pragma unroll 1
-        for (int k = t; k < later.total; k += blockDim.x) out_spikes[k] = later.spikes[k];
+    for (int o = warp; o < task.n_out; o += n_warps) {
+        output_gains(task, room, o, results.bounded + (s % results.n_rows) * 4, [&](int k, real q, real gain, real sum, real moment) {
+            out_spikes[k] = {q, gain};
+            if (!later.fits) return;
+            later.q_of[k] = q;
+            later.own[k] = {sum, moment};
+        });
     }
+    __syncthreads();
+    if (later.fits) fill_table(later, room.out_starts, task.n_out);
     __syncthreads();
     const real per_tau = reciprocal(task.tau);
 #pragma unroll 1

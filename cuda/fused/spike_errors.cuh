@@ -16,32 +16,31 @@ struct LaterSpikes {
 
     two* rows;    // [total + 1, pitch]: S, M
     two* own;     // [total]: S and M from each spike of an output on, Q_p being its own; output by output
-    two* spikes;  // [total]: Q, G
-    real* q;      // [total + 1]: in order
+    real *q_of, *q;  // [total], [total + 1]: Q output by output, and in order
     int total, pitch;
     bool fits;    // in the memory
 
     __device__ __forceinline__ LaterSpikes(real* memory, int capacity, int total, int n_out)
-        : total(total), pitch((n_out + 1) / 2 * 2), fits(2 * pitch * (total + 1) + 5 * total + 1 <= capacity) {
+        : total(total), pitch((n_out + 1) / 2 * 2), fits(2 * pitch * (total + 1) + 4 * total + 1 <= capacity) {
         rows = reinterpret_cast<two*>(memory);
         own = rows + pitch * (total + 1);
-        spikes = own + total;
-        q = reinterpret_cast<real*>(spikes + total);
+        q_of = reinterpret_cast<real*>(own + total);
+        q = q_of + total;
     }
 };
 
-// Makes the table from later.own, later.spikes; starts [n_out + 1]: of the outputs' spikes. A block, between two synchronizations.
+// Makes the table from later.own, later.q_of; starts [n_out + 1]: of the outputs' spikes. A block, between two synchronizations.
 template <typename real>
 __device__ __forceinline__ void fill_table(const LaterSpikes<real>& later, const int* starts, int n_out) {
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, total = later.total;
 #pragma unroll 1
     for (int k = warp; k < total; k += n_warps) {
-        const real q = later.spikes[k].x;
+        const real q = later.q_of[k];
         int rank = 0;
 #pragma unroll 1
         for (int first = 0; first < total; first += 32) {
             const int other = first + lane;
-            const real other_q = other < total ? later.spikes[other].x : Constants<real>::infinity();
+            const real other_q = other < total ? later.q_of[other] : Constants<real>::infinity();
             rank += __popc(__ballot_sync(FULL_WARP, other_q < q || (other_q == q && other < k)));
         }
         if (lane == 0) later.q[rank] = q;
@@ -59,12 +58,12 @@ __device__ __forceinline__ void fill_table(const LaterSpikes<real>& later, const
 #pragma unroll 1
             while (k < end) {  // the first spike of the output at q or later
                 const int middle = (k + end) / 2;
-                if (later.spikes[middle].x < q) k = middle + 1;
+                if (later.q_of[middle] < q) k = middle + 1;
                 else end = middle;
             }
             if (k < last) {
                 sums = later.own[k];
-                sums.y = fma(sums.x, later.spikes[k].x - q, sums.y);
+                sums.y = fma(sums.x, later.q_of[k] - q, sums.y);
             }
         }
         later.rows[place] = sums;
