@@ -169,20 +169,34 @@ template <typename real>
 __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& chunk, int m, const OutputWeights<real>& weights, const OutputSums<real>& sums,
                                              real c) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
-    const int n_segments = (m + SEGMENT - 1) / SEGMENT, n_parts = (n_segments + 31) / 32, n_items = n_parts * (weights.pitch / 2);
+    const int n_segments = (m + SEGMENT - 1) / SEGMENT, n_items = (n_segments + 31) / 32 * (weights.pitch / 2);
+    const int n_pairs = weights.pitch / 2;
     Segment<real> own;
-    const int n_rounds = (n_items - warp + n_warps - 1) / n_warps;  // of this warp
+    int pair, part;
+    const auto find = [&](int item) {  // item = part n_pairs + pair; a handful of parts: subtracting takes less than to divide
 #pragma unroll 1
-    for (int half = 0; half < 2; ++half) {
+        for (pair = item, part = 0; pair >= n_pairs; pair -= n_pairs) ++part;
+    };
+    const auto scan = [&] {
+        scan_segments(own, chunk, 32 * part + lane, n_segments, pair, weights, sums.totals + 4 * (pair * sums.n_parts + part));
+    };
 #pragma unroll 1
-        for (int round = 0; round < n_rounds; ++round) {
-            const int item = warp + (half ? round : n_rounds - 1 - round) * n_warps, pair = item / n_parts, part = item % n_parts;
-            const int segment = 32 * part + lane;
-            if (!half || round) scan_segments(own, chunk, segment, n_segments, pair, weights, sums.totals + 4 * (pair * sums.n_parts + part));
-            if (half) store_sums(own, chunk, segment, n_segments, pair, part, sums, c);
-        }
-        __syncthreads();
+    for (int item = warp + n_warps; warp < n_items; item += n_warps) {  // the first item last, as it stays
+        const bool last = item >= n_items;
+        find(last ? warp : item);
+        scan();
+        if (last) break;
     }
+    __syncthreads();
+#pragma unroll 1
+    for (int item = warp; item < n_items; item += n_warps) {
+        if (item > warp) {
+            find(item);
+            scan();
+        }
+        store_sums(own, chunk, 32 * part + lane, n_segments, pair, part, sums, c);
+    }
+    __syncthreads();
 }
 
 // Output o walks through the chunk; a warp, a lane per hidden spike of a group of 32. q of a crossing is 2 a / (b + x): one reciprocal

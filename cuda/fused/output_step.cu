@@ -129,7 +129,7 @@ struct OutputResults {
     typename Two<real>::type* out_spikes;     // [batch, n_out * n_slots]
     int* out_starts;                          // [batch, n_out + 1]
     real* loss;
-    int *predictions, *out_counts;
+    int *predictions, *out_counts, *labels;
     unsigned long long *status, *bounded;
     int batch, n_rows;
 };
@@ -174,7 +174,10 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     if (warp == 0) {
         const real value = loss_and_errors(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots, task.label, task.tau,
                                            task.parameter1, task.parameter2, room.error);
-        if (lane == 0) results.loss[s] = value;
+        if (lane == 0) {
+            results.loss[s] = value;
+            results.labels[s] = task.label;
+        }
     } else if (warp == 1) {
         int before = 0;
         int* starts = results.out_starts + (size_t)s * (task.n_out + 1);
@@ -306,12 +309,11 @@ __global__ void __launch_bounds__(1024) output_step(
     HeldEntries<real> held;
     load_groups(groups, held, room.group_starts, room.neuron_starts);
     const int label = samples[s].label;
-    if (t == 0) labels[s] = label;
     const OutputTask<real> task = {
         s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
         group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s, spike_errors + worst * s,
         spike_slopes + worst * s};
-    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
+    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, labels, status, bounded, batch, n_rows};
     wait_for_copies();
     __syncthreads();
     if (held.total + SEGMENT <= list_capacity) output_task<true>(task, room, groups, held, results);

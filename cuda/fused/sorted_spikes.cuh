@@ -142,14 +142,13 @@ __device__ __forceinline__ void each_entry(const GroupLists<real>& groups, HeldE
 // Exclusive prefix sum in place over the counts of the buckets.
 template <typename real>
 __device__ __forceinline__ void add_up_buckets(const SortRoom<real>& room, int total) {
-    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5;
     int4* mine = reinterpret_cast<int4*>(room.starts) + t;
     const int4 counts = *mine;
     const int own = counts.x + counts.y + counts.z + counts.w, sum = warp_inclusive_sum(own);
     if (lane == 31) room.warps[warp] = sum;
     __syncthreads();
-    const int of_warp = lane < n_warps ? room.warps[lane] : 0, sum_of_warps = warp_inclusive_sum(of_warp);
-    const int start = __shfl_sync(FULL_WARP, sum_of_warps - of_warp, warp) + sum - own;
+    const int start = __reduce_add_sync(FULL_WARP, lane < warp ? room.warps[lane] : 0) + sum - own;
     *mine = {start, start + counts.x, start + counts.x + counts.y, start + counts.x + counts.y + counts.z};
     if (t == 0) room.starts[BUCKETS * blockDim.x] = total;
     __syncthreads();
