@@ -122,8 +122,8 @@ __device__ __forceinline__ void scan_segments(Segment<real>& own, const SpikeLis
 
 // Sums after every spike of a segment, and the bounds. part: number of the warp's 32 segments.
 template <typename real>
-__device__ __forceinline__ void store_sums(const Segment<real>& own, const SpikeLists<real>& chunk, int segment, int n_segments, int pair, int part,
-                                           const OutputSums<real>& sums, real c) {
+__device__ __forceinline__ void store_sums(const Segment<real>& own, const SpikeLists<real>& chunk, int segment, int n_segments, int pair,
+                                           int part, const OutputSums<real>& sums, real c) {
     const int lane = threadIdx.x & 31;
     const bool exists = segment < n_segments;
     const real* earlier = sums.carried + 4 * pair;
@@ -163,11 +163,11 @@ __device__ __forceinline__ void store_sums(const Segment<real>& own, const Spike
     }
 }
 
-// The sums of a chunk of m <= capacity spikes, padded (pad_list) or followed by another one. Warps take 32 segments ("part") of two outputs at a
-// time, and keep the first ones in registers between the two halves. Synchronized before and after.
+// The sums of a chunk of m <= capacity spikes, padded (pad_list) or followed by another one. Warps take 32 segments ("part") of two outputs
+// at a time, and keep the first ones in registers between the two halves. Synchronized before and after.
 template <typename real>
-__device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& chunk, int m, const OutputWeights<real>& weights, const OutputSums<real>& sums,
-                                             real c) {
+__device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& chunk, int m, const OutputWeights<real>& weights,
+                                             const OutputSums<real>& sums, real c) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     const int n_segments = (m + SEGMENT - 1) / SEGMENT, n_items = (n_segments + 31) / 32 * (weights.pitch / 2);
     const int n_pairs = weights.pitch / 2;
@@ -202,12 +202,12 @@ __device__ __forceinline__ void add_up_chunk(const SpikeLists<real>& chunk, int 
 // Output o walks through the chunk; a warp, a lane per hidden spike of a group of 32. q of a crossing is 2 a / (b + x): one reciprocal
 // lies between a spike and the next.
 template <typename real>
-__device__ __forceinline__ void walk_chunk(const SpikeLists<real>& chunk, int m, int o, const OutputSums<real>& sums, const OutputState<real>& state,
-                                           real c, real reset, int n_slots) {
+__device__ __forceinline__ void walk_chunk(const SpikeLists<real>& chunk, int m, int o, const OutputSums<real>& sums,
+                                           const OutputState<real>& state, real c, real reset, int n_slots) {
     const int lane = threadIdx.x & 31;
     const real NEVER = -Constants<real>::infinity();
     const real* of_groups = sums.highest + o * sums.n_groups + lane;
-    const real highest[2] = {32 * lane < m ? of_groups[0] : NEVER, 32 * lane + 1024 < m ? of_groups[32] : NEVER};  // of groups lane, lane + 32
+    const real highest[2] = {32 * lane < m ? of_groups[0] : NEVER, 32 * lane + 1024 < m ? of_groups[32] : NEVER};  // groups lane, lane + 32
     real fall = state.fall[o];
     int count = state.counts[o], group = -1;
     real a = 0, b = 0, q = 0, q_next = 0, y_low = 0, bound = NEVER;  // of the lane's spike and the interval after it

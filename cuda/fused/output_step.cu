@@ -1,9 +1,10 @@
-// Fused step, second kernel: a block takes one sample from its hidden spikes to the gains of its output spikes and dL/dt of its hidden spikes.
+// Fused step, second kernel: a block takes one sample from its hidden spikes to the gains of its output spikes and to dL/dt of its
+// hidden spikes.
 //
 // 1. The hidden spikes are sorted (sorted_spikes.cuh).
 // 2. Output forward pass (output_spikes.cuh).
-// 3. Loss, prediction, errors; meanwhile the other warps store the hidden spikes and their slopes neuron by neuron, as the third kernel wants
-//    them. Then backward through the outputs' resets, a warp per output.
+// 3. Loss, prediction, errors; meanwhile the other warps store the hidden spikes and their slopes neuron by neuron, as the third kernel
+//    wants them. Then backward through the outputs' resets, a warp per output.
 // 4. dL/dt of the hidden spikes (spike_errors.cuh), stored in the same order.
 // A block is bound by what its warps do in turn, not by memory: few instructions per warp matter more than many threads.
 // A list of hidden spikes that outgrows shared memory is sorted in global memory by the same code.
@@ -30,8 +31,8 @@ struct OutputTask {
     real *spike_q, *spike_errors, *spike_slopes;            // [worst]: of the third kernel; free until the list is sorted
 };
 
-// Shared memory, in the order of bats/fused/layout.py. What is needed only for a time lies in `scratch`, one after another: room for sorting,
-// the sums, the table of later spikes.
+// Shared memory, in the order of bats/fused/layout.py. What is needed only for a time lies in `scratch`, one after another: room for
+// sorting, the sums, the table of later spikes.
 template <typename real>
 struct OutputRoom {
     OutputWeights<real> weights;
@@ -45,8 +46,8 @@ struct OutputRoom {
 };
 
 template <typename real>
-__device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int list_capacity, int chunk, int scratch_size, int n_hidden, int n_groups,
-                                                    int n_out, int n_slots, const real* weights, int staged) {
+__device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int list_capacity, int chunk, int scratch_size, int n_hidden,
+                                                    int n_groups, int n_out, int n_slots, const real* weights, int staged) {
     OutputRoom<real> room;
     const int even = (n_out + 1) / 2 * 2;
     real* next = reinterpret_cast<real*>(shared_memory);
@@ -80,11 +81,12 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     return room;
 }
 
-// Backward through the resets of output o (docs/theory.md, (19); recurrent_gains in batch.cuh): emit(number in the list, q, G, S, M) for each of
-// its spikes; S, M: spike_errors.cuh. A warp, a lane per spike, latest first. What later spikes add to delta, L q, changes from spike to spike by an
-// affine map, L <- L (1 + reset / z) + error reset / (z q): 32 of them are composed by a scan.
+// Backward through the resets of output o (docs/theory.md, (19); recurrent_gains in batch.cuh): emit(number in the list, q, G, S, M) for
+// each of its spikes; S, M: spike_errors.cuh. A warp, a lane per spike, latest first. What later spikes add to delta, L q, changes from
+// spike to spike by an affine map, L <- L (1 + reset / z) + error reset / (z q): 32 of them are composed by a scan.
 template <typename real, typename Emit>
-__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, int o, unsigned long long* bounded, Emit emit) {
+__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, int o, unsigned long long* bounded,
+                                             Emit emit) {
     const int lane = threadIdx.x & 31, count = room.state.counts[o], start = room.out_starts[o];
     const real error = room.error[o];
     real later = 0, sum = 0, moment = 0, next = 0;  // of the spikes so far: L, S, M, the earliest q
@@ -93,14 +95,16 @@ __device__ __forceinline__ void output_gains(const OutputTask<real>& task, const
     for (int done = 0; done < count; done += 32) {
         const int k = count - 1 - done - lane;
         const bool mine = k >= 0;
-        const real q = mine ? room.state.q[o * task.n_slots + k] : real(1), slope = mine ? room.state.slopes[o * task.n_slots + k] : real(1);
+        const int at = o * task.n_slots + k;
+        const real q = mine ? room.state.q[at] : real(1), slope = mine ? room.state.slopes[at] : real(1);
         const real own_error = !mine || (task.kind == FIRST_SPIKE && k > 0) ? real(0) : error;
         n_bounded += mine && slope < task.slope_floor;
         const real flat = reciprocal(max(slope, task.slope_floor)), y = reciprocal(q), step = flat * task.reset;
         real factor = mine ? 1 + step : real(1), added = own_error * step * y;
 #pragma unroll 1
         for (int distance = 1; distance < 32; distance *= 2) {
-            const real factor_before = __shfl_up_sync(FULL_WARP, factor, distance), added_before = __shfl_up_sync(FULL_WARP, added, distance);
+            const real factor_before = __shfl_up_sync(FULL_WARP, factor, distance);
+            const real added_before = __shfl_up_sync(FULL_WARP, added, distance);
             if (lane >= distance) {
                 added = fma(factor, added_before, added);
                 factor *= factor_before;
@@ -261,7 +265,7 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
 template <typename real>
 __global__ void __launch_bounds__(1024) output_step(
         const Sample* samples, int batch, int n_hidden, int n_hidden_slots,
-        real* group_q, unsigned* group_place,          // [batch, n_groups, 32 n_hidden_slots]: as the first kernel left them; may be sorted here
+        real* group_q, unsigned* group_place,          // [batch, n_groups, 32 n_hidden_slots]: of the first kernel; may be sorted here
         const int* list_counts, const real* extremes, const int* counts,
         const real* slopes,                            // [batch, n_hidden_slots, n_hidden]
         const real* weights,                           // [n_hidden, n_out]
@@ -278,7 +282,8 @@ __global__ void __launch_bounds__(1024) output_step(
     extern __shared__ __align__(16) double shared_memory[];
     const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
     const size_t worst = (size_t)32 * n_hidden_slots * n_groups;
-    const OutputRoom<real> room = lay_out(shared_memory, list_capacity, chunk, scratch_size, n_hidden, n_groups, n_out, n_slots, weights, staged);
+    const OutputRoom<real> room =
+        lay_out(shared_memory, list_capacity, chunk, scratch_size, n_hidden, n_groups, n_out, n_slots, weights, staged);
     if (staged) {
         real* rows = room.weights.staged;
         const int pitch = room.weights.pitch;
@@ -288,7 +293,9 @@ __global__ void __launch_bounds__(1024) output_step(
             for (int p = t * PER_CHUNK; p < n_hidden * n_out; p += blockDim.x * PER_CHUNK) copy_16_bytes(rows + p, weights + p);
         } else {
 #pragma unroll 1
-            for (int p = t; p < n_hidden * pitch; p += blockDim.x) rows[p] = p % pitch < n_out ? weights[p / pitch * n_out + p % pitch] : real(0);
+            for (int p = t; p < n_hidden * pitch; p += blockDim.x) {
+                rows[p] = p % pitch < n_out ? weights[p / pitch * n_out + p % pitch] : real(0);
+            }
         }
         commit_copies();
 #pragma unroll 1
@@ -304,15 +311,16 @@ __global__ void __launch_bounds__(1024) output_step(
         room.state.counts[o] = room.state.overflow[o] = 0;
     }
     start_after_previous();
-    const GroupLists<real> groups = {group_q + worst * s, group_place + worst * s, list_counts + (size_t)s * n_groups,
-                                     extremes + (size_t)2 * s * n_groups, counts + (size_t)s * n_hidden, n_groups, 32 * n_hidden_slots, n_hidden};
+    const GroupLists<real> groups = {
+        group_q + worst * s, group_place + worst * s, list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups,
+        counts + (size_t)s * n_hidden, n_groups, 32 * n_hidden_slots, n_hidden};
     HeldEntries<real> held;
     load_groups(groups, held, room.group_starts, room.neuron_starts);
     const int label = samples[s].label;
     const OutputTask<real> task = {
         s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
-        group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s, spike_errors + worst * s,
-        spike_slopes + worst * s};
+        group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s,
+        spike_errors + worst * s, spike_slopes + worst * s};
     const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, labels, status, bounded, batch, n_rows};
     wait_for_copies();
     __syncthreads();

@@ -1,6 +1,6 @@
 #pragma once
-// The spikes of one sample in the order of (q, place): a bucket sort over the range of q, and a rank within each bucket. Integer atomics only,
-// and every pair (q, place) is different, so the result does not depend on the order in which threads run.
+// The spikes of one sample in the order of (q, place): a bucket sort over the range of q, and a rank within each bucket. Integer atomics
+// only, and every pair (q, place) is different, so the result does not depend on the order in which threads run.
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "fused/fast_math.cuh"
@@ -28,7 +28,8 @@ struct Buckets {
     int low, last;
     float per_bit;
 
-    __device__ __forceinline__ Buckets(int low, int high, int count) : low(low), last(count - 1), per_bit(count * reciprocal((float)max(1, high - low))) {}
+    __device__ __forceinline__ Buckets(int low, int high, int count)
+        : low(low), last(count - 1), per_bit(count * reciprocal((float)max(1, high - low))) {}
     template <typename real>
     __device__ __forceinline__ int of(real q) const {
         return min(last, (int)((__float_as_int((float)q) - low) * per_bit));
@@ -61,7 +62,8 @@ struct HeldEntries {
 // All that is needed of the lists is asked for at once, before it is known how long they are. Also says where the spikes of every group and
 // every neuron begin in the order of neurons; a warp may read what it says of its own groups.
 template <typename real>
-__device__ __forceinline__ void load_groups(const GroupLists<real>& groups, HeldEntries<real>& held, int* group_starts, int* neuron_starts) {
+__device__ __forceinline__ void load_groups(const GroupLists<real>& groups, HeldEntries<real>& held, int* group_starts,
+                                            int* neuron_starts) {
     using Held = HeldEntries<real>;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     int of_neuron[Held::GROUPS];
@@ -113,8 +115,8 @@ __device__ __forceinline__ void load_groups(const GroupLists<real>& groups, Held
 
 // visit(q, place, arrival) for every entry of the warp's groups; what it makes of `arrival` is there at the next visit.
 template <typename real, typename Visit>
-__device__ __forceinline__ void each_entry(const GroupLists<real>& groups, HeldEntries<real>& held, const int* group_starts, unsigned* arrivals,
-                                           Visit visit) {
+__device__ __forceinline__ void each_entry(const GroupLists<real>& groups, HeldEntries<real>& held, const int* group_starts,
+                                           unsigned* arrivals, Visit visit) {
     using Held = HeldEntries<real>;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
 #pragma unroll

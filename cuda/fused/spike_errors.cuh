@@ -2,9 +2,9 @@
 // dL/dt of the hidden spikes of one sample (docs/theory.md, (30)): (e / tau) times the sum over the outputs' spikes (Q, G) with e < Q of
 // w G (2 e - Q).
 //
-// What an output adds depends on e through two sums over its later spikes, S = sum G and M = sum G (Q - Q_p), where Q_p is the first spike of
-// any output after e: w (S (2 e - Q_p) - M). With the outputs' spikes in one order, a table has S and M for every p and output. Sums from
-// Q_p on, not from 0: nothing cancels that would not cancel in the sum over the spikes.
+// What an output adds depends on e through two sums over its later spikes, S = sum G and M = sum G (Q - Q_p), where Q_p is the first spike
+// of any output after e: w (S (2 e - Q_p) - M). With the outputs' spikes in one order, a table has S and M for every p and output. Sums
+// from Q_p on, not from 0: nothing cancels that would not cancel in the sum over the spikes.
 #include "fused/batch.cuh"
 #include "fused/output_spikes.cuh"
 #include "fused/two.cuh"
@@ -94,8 +94,8 @@ __device__ __forceinline__ real sum_of_later(const LaterSpikes<real>& later, con
 
 // The same, spike by spike, without a table.
 template <typename real>
-__device__ __forceinline__ real sum_of_later(const typename Two<real>::type* out_spikes, const int* starts, const OutputWeights<real>& weights,
-                                             int neuron, real e) {
+__device__ __forceinline__ real sum_of_later(const typename Two<real>::type* out_spikes, const int* starts,
+                                             const OutputWeights<real>& weights, int neuron, real e) {
     real sum = 0;
 #pragma unroll 1
     for (int o = 0; o < weights.n_out; ++o) {
