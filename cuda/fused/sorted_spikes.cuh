@@ -3,6 +3,7 @@
 // only, and every pair (q, place) is different, so the result does not depend on the order in which threads run.
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "events/bitonic.cuh"
 #include "fused/fast_math.cuh"
 
 template <typename real>
@@ -12,6 +13,7 @@ struct SpikeLists {
 };
 
 constexpr int BUCKETS = 4;  // per thread
+constexpr int CROWD = 256;  // spikes of a bucket from which on comparing each with each takes longer than a sort of its own
 
 // Memory that is free while the spikes are sorted.
 template <typename real>
@@ -156,6 +158,24 @@ __device__ __forceinline__ void add_up_buckets(const SortRoom<real>& room, int t
     __syncthreads();
 }
 
+// Sorts the buckets that hold a crowd, as neurons with the same weights make one. A block; synchronized before and after.
+template <typename real>
+__device__ __forceinline__ void sort_crowds(const SpikeLists<real>& lists, int n, const Buckets& buckets, const SortRoom<real>& room) {
+#pragma unroll 1
+    for (int j = 0; j < n;) {
+        const int begin = j, bucket = buckets.of(room.q[begin]), end = room.starts[bucket + 1];
+        j = end;
+        if (end - begin <= CROWD) continue;
+        __syncthreads();  // all know the bucket
+        bitonic_sort(room.q + begin, reinterpret_cast<int*>(room.place) + begin, end - begin);
+        for (int k = begin + threadIdx.x; k < end; k += blockDim.x) {
+            lists.q[k] = room.q[k];
+            lists.place[k] = room.place[k];
+        }
+    }
+    __syncthreads();
+}
+
 // Sorts the spikes of all groups into lists, which may be the very memory of the groups' lists. Synchronized before and after.
 template <typename real>
 __device__ __forceinline__ void sort_spikes(const SpikeLists<real>& lists, const GroupLists<real>& groups, HeldEntries<real>& held,
@@ -171,12 +191,18 @@ __device__ __forceinline__ void sort_spikes(const SpikeLists<real>& lists, const
         room.q[to] = q;
         room.place[to] = place;
     });
+    int* crowded = room.warps;
+    if (threadIdx.x == 0) *crowded = 0;
     __syncthreads();
 #pragma unroll 1
     for (int j = threadIdx.x; j < n; j += blockDim.x) {
         const real q = room.q[j];
         const unsigned place = room.place[j];
         const int bucket = buckets.of(q), begin = room.starts[bucket], end = room.starts[bucket + 1];
+        if (end - begin > CROWD) {
+            *crowded = 1;
+            continue;
+        }
         int rank = begin;
 #pragma unroll 1
         for (int other = begin; other < end; ++other) {
@@ -187,4 +213,5 @@ __device__ __forceinline__ void sort_spikes(const SpikeLists<real>& lists, const
         lists.place[rank] = place;
     }
     __syncthreads();
+    if (*crowded) sort_crowds(lists, n, buckets, room);
 }

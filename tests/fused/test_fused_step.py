@@ -186,6 +186,18 @@ class Checks:
         self.assertTrue(case.trains[0].counts[:, 0].any())
         self.check(case)
 
+    def test_a_crowd_of_equal_times(self):
+        """300 hidden neurons that spike together: too many in one bucket of the sort to compare each with each."""
+
+        def change(times, counts, layers):
+            layers[0].weights[:] = layers[0].weights[0]
+            layers[1].weights /= 30
+            return times, counts, layers
+
+        case = self.case(17, [6, 300, 3], n_batch=2, max_n_spike=3, change=change)
+        self.assertGreater(case.trains[0].counts.sum(), 300)
+        self.check(case, losses=(COUNT,), options=({}, {"shared_limit": 24_000}))
+
     def test_silent_neurons_and_empty_samples(self):
         def change(times, counts, layers):
             layers[0].weights[:3] = -np.abs(layers[0].weights[:3])
