@@ -321,7 +321,8 @@ __global__ void __launch_bounds__(1024) output_step(
         s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
         group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s,
         spike_errors + worst * s, spike_slopes + worst * s};
-    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, labels, status, bounded, batch, n_rows};
+    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, labels, status,
+                                         bounded, batch, n_rows};
     wait_for_copies();
     __syncthreads();
     if (held.total + SEGMENT <= list_capacity) output_task<true>(task, room, groups, held, results);
