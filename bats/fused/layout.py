@@ -7,6 +7,7 @@ from bats.ops.arguments import blocks
 HIDDEN_TILE, HIDDEN_UNROLL = 256, 16  # events of a warp, and those it goes through together, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
+BUCKETS = 4  # of the sort, per thread, as in cuda/fused/sorted_spikes.cuh
 PAIR_BYTES, SAMPLE_BYTES = 12, 16  # of a (sample, neuron) pair and a sample in cuda/fused/weight_step.cu
 TILE = 512  # samples that the third kernel works on together, at most
 MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
@@ -16,7 +17,9 @@ N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
 ENTRIES_PER_PAIR = 3  # of the third kernel's list in shared memory, per sample and neuron: spikes, and one more if there are any
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
-CHUNK = 1024  # hidden spikes that the outputs go through together
+CHUNK = 1536  # hidden spikes that the outputs go through together
+PADDING = 8  # SEGMENT entries at the end of the second kernel's list
+RESERVED = 1024  # bytes of shared memory that a block costs beyond what it asks for
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,12 @@ class Layout:
 
     hidden_warps: int
     hidden_shared: int
-    threads: int  # of the second and third kernel
+    threads: int  # of the third kernel
+    output_threads: int
     output_shared: int
     list_capacity: int
     chunk: int
+    scratch: int  # numbers that sorting, sums and the table of later spikes may take, one after another
     weights2_staged: bool  # the second weights are copied to shared memory
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
@@ -64,7 +69,7 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     warps = max(4, warps) if warps <= 16 else 4
     per_warp = HIDDEN_TILE * 4 * itemsize + (HIDDEN_TILE + HIDDEN_UNROLL) * 4
     warps = min(warps, max(1, room // per_warp))
-    output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
+    output = _choose_output(batch, room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
     pitch = update_pitch(n_pre)
     update = NEURONS * pitch * itemsize
     per_sample, per_spike = NEURONS * PAIR_BYTES + SAMPLE_BYTES, 2 * itemsize
@@ -97,26 +102,40 @@ def update_pitch(n_pre):
 
 
 def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):
-    """Shared memory of the second kernel, array by array as lay_out() of cuda/fused/output_step.cu does it."""
+    """(shared memory of the second kernel, numbers in its scratch), array by array as lay_out() of cuda/fused/output_step.cu does it."""
     even = _up(n_out, 2)
-    segments = chunk // SEGMENT
-    reals = [n_hidden * even if staged else 0, *[list_capacity] * 2, *[n_out * (chunk + segments)] * 2]
-    reals += [*[even * segments] * 3, even, even, n_out, *[n_out * n_slots] * 2, n_out, 2]
-    integers = 2 * threads + 2 * list_capacity + 2 * n_out + blocks(n_hidden, 32) + 1 + n_hidden + n_out + 1 + 32
-    return sum(_up(n, 4) for n in reals) * itemsize + 4 * integers
+    sort = blocks(4 * (BUCKETS * threads + 4) + list_capacity * (itemsize + 4), itemsize)
+    scratch = _up(max(sort, 2 * even * (chunk + chunk // SEGMENT)), 4)
+    reals = [(n_hidden + 1) * even if staged else 0, list_capacity, even * blocks(chunk, 32), 2 * even * blocks(chunk, 32 * SEGMENT)]
+    reals += [2 * even, n_out, *[n_out * n_slots] * 2, n_out, scratch]
+    integers = list_capacity + 2 * n_out + blocks(n_hidden, 32) + n_hidden + n_out + 1 + 32
+    return sum(_up(n, 4) for n in reals) * itemsize + 4 * integers, scratch
 
 
-def _choose_output(room, threads, n_hidden, n_out, n_slots, worst, itemsize):
-    """(bytes, list_capacity, chunk, staged): the second weights in shared memory if possible, long lists, then a large chunk."""
+def _choose_output(batch, room, threads, n_hidden, n_out, n_slots, worst, itemsize):
+    """(threads, bytes, list_capacity, chunk, scratch, staged). Two blocks per processor if there are more samples than processors: one
+    works while the other waits."""
     sizes = (n_hidden, n_out, n_slots, itemsize)
-    longest = _up(min(LIST_CAPACITY, worst), SEGMENT)
-    chunks = [chunk for chunk in (CHUNK, 768, 512, 384, 256, 192, 128, 64, 32, 16, SEGMENT) if chunk < worst + SEGMENT or chunk == SEGMENT]
+    if batch > N_PROCESSORS and threads == 1024:
+        half = (room + STATIC_SHARED + RESERVED) // 2 - RESERVED  # this kernel declares none itself
+        found = _fill_output(half, threads // 2, worst, sizes)
+        if found is not None and found[-1] and found[1] >= min(LIST_CAPACITY // 2, worst) and found[2] >= min(CHUNK // 3, worst):
+            return threads // 2, *found
+    found = _fill_output(room, threads, worst, sizes)
+    return None if found is None else (threads, *found)
+
+
+def _fill_output(room, threads, worst, sizes):
+    """(bytes, list_capacity, chunk, scratch, staged): the second weights in shared memory if possible, long lists, then a large chunk."""
+    longest = _up(min(LIST_CAPACITY, worst), PADDING)
+    capacities = (longest, *(n for n in (1536, 1024, 512, 256, 128, 64, 32, 16, 8) if n < longest))
     for staged in (True, False):
-        for capacity in (longest, *(n for n in (1024, 512, 256, 128, 64, 32, 16, 8) if n < longest)):
+        for capacity in capacities:
+            chunks = [chunk for chunk in (*range(CHUNK, 63, -32), 32, 16, 8) if chunk <= capacity]
             for chunk in chunks:
-                needed = output_bytes(threads, capacity, chunk, staged, *sizes)
+                needed, scratch = output_bytes(threads, capacity + PADDING, chunk, staged, *sizes)
                 if needed <= room and (chunk >= 64 or chunk == chunks[0] or not staged):
-                    return needed, capacity, chunk, staged
+                    return needed, capacity + PADDING, chunk, scratch, staged
     return None
 
 

@@ -128,12 +128,13 @@ class FusedStep:
             room.list_q, room.list_places, room.list_counts, room.extremes, room.counts, room.slopes,
             output.matrix, np.int32(output.n_neurons), np.int32(output.max_n_spike),
             neuron.tau, neuron.c, neuron.reset, neuron.slope_floor, self.last_factor, *rule,
-            np.int32(training), np.int32(shape.list_capacity), np.int32(shape.chunk), np.int32(shape.weights2_staged),
+            np.int32(training), np.int32(shape.list_capacity), np.int32(shape.chunk), np.int32(shape.scratch),
+            np.int32(shape.weights2_staged),
             cursor, np.int32(counts_step), schedule, np.float64(betas[0]), np.float64(betas[1]),
             room.spike_q, room.spike_errors, room.spike_slopes, room.places, room.out_spikes, room.out_starts,
             loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)),
         )  # fmt: skip
-        self._run("output_step", (n,), shape.threads, arguments, shape.output_shared)
+        self._run("output_step", (n,), shape.output_threads, arguments, shape.output_shared)
 
     def _weight_step(self, part, batch, loss, predictions, totals):
         hidden, output = self.network.layers[1:]

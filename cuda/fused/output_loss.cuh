@@ -12,6 +12,7 @@ __device__ __forceinline__ real loss_and_errors(int kind, const real* out_factor
     const int lane = threadIdx.x & 31;
     real total = 0;
     if (kind == SPIKE_COUNT) {
+#pragma unroll 1
         for (int o = lane; o < n_out; o += 32) {
             const real missing = (o == label ? parameter1 : parameter2) - out_counts[o];
             total += missing * missing / 2;
@@ -20,17 +21,20 @@ __device__ __forceinline__ real loss_and_errors(int kind, const real* out_factor
         return warp_sum(total);
     }
     real first = Constants<real>::infinity();
+#pragma unroll 1
     for (int o = lane; o < n_out; o += 32) {
         if (out_counts[o] > 0) first = min(first, out_factors[o * n_slots]);
     }
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(FULL_WARP, first, distance));
+#pragma unroll 1
     for (int o = lane; o < n_out; o += 32) {
         error[o] = out_counts[o] > 0 ? exp(-tau * log(out_factors[o * n_slots] / first) / parameter1) : real(0);
         total += error[o];
     }
     total = warp_sum(total);
     const bool silent = out_counts[label] == 0;
+#pragma unroll 1
     for (int o = lane; o < n_out; o += 32) {
         const real wanted = o == label ? real(1) : real(0);
         error[o] = silent || out_counts[o] == 0 ? real(0) : (wanted - error[o] / total) / parameter1;
@@ -52,6 +56,7 @@ template <typename real>
 __device__ __forceinline__ int read_out(int kind, const real* out_factors, const int* out_counts, int n_out, int n_slots) {
     int best = threadIdx.x & 31, count = 0;
     real q = Constants<real>::infinity();
+#pragma unroll 1
     for (int o = best; o < n_out; o += 32) {
         const int other_count = out_counts[o];
         const real other_q = other_count > 0 ? out_factors[o * n_slots] : Constants<real>::infinity();

@@ -1,10 +1,12 @@
-// Fused step, second kernel: a block takes one sample from its hidden spikes to the gains of its output spikes and dL/dt of its hidden spikes.
+// Fused step, second kernel: a block takes one sample from its hidden spikes to the gains of its output spikes and to dL/dt of its
+// hidden spikes.
 //
 // 1. The hidden spikes are sorted (sorted_spikes.cuh).
 // 2. Output forward pass (output_spikes.cuh).
-// 3. Loss, prediction, errors; backward through the outputs' resets, a lane per output; meanwhile the other warps store the hidden
-//    spikes and their slopes neuron by neuron, as the third kernel wants them.
+// 3. Loss, prediction, errors; meanwhile the other warps store the hidden spikes and their slopes neuron by neuron, as the third kernel
+//    wants them. Then backward through the outputs' resets, a warp per output.
 // 4. dL/dt of the hidden spikes (spike_errors.cuh), stored in the same order.
+// A block is bound by what its warps do in turn, not by memory: few instructions per warp matter more than many threads.
 // A list of hidden spikes that outgrows shared memory is sorted in global memory by the same code.
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
@@ -20,87 +22,108 @@
 // Arrays of one sample, and what all samples share.
 template <typename real>
 struct OutputTask {
-    int s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, label, kind, training;
+    int s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training;
     real tau, c, reset, slope_floor, last_factor;           // of the output layer
     real parameter1, parameter2;                            // of the loss
-    const int* counts;                                      // [n_hidden]
     real* group_q;
     unsigned* group_place;                                  // [n_groups, 32 n_hidden_slots]
     const real* slopes;                                     // [n_hidden_slots, n_hidden]
     real *spike_q, *spike_errors, *spike_slopes;            // [worst]: of the third kernel; free until the list is sorted
 };
 
-// Shared memory, in the order of bats/fused/layout.py.
+// Shared memory, in the order of bats/fused/layout.py. What is needed only for a time lies in `scratch`, one after another: room for
+// sorting, the sums, the table of later spikes.
 template <typename real>
 struct OutputRoom {
+    OutputWeights<real> weights;
     SpikeLists<real> lists;
     OutputSums<real> sums;
     OutputState<real> state;
-    OutputWeights<real> weights;
-    real *error, *range;
-    Buckets<real> buckets;
-    int *group_starts, *neuron_starts, *out_starts, *room;
+    SortRoom<real> sorting;
+    real *error, *scratch;
+    int scratch_size;  // in numbers
+    int *group_starts, *neuron_starts, *out_starts;
 };
 
 template <typename real>
-__device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int list_capacity, int chunk, int n_hidden, int n_groups, int n_out,
-                                                    int n_slots, const real* weights, int staged) {
+__device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int list_capacity, int chunk, int scratch_size, int n_hidden,
+                                                    int n_groups, int n_out, int n_slots, const real* weights, int staged) {
     OutputRoom<real> room;
-    const int even = (n_out + 1) / 2 * 2, n_segments = chunk / SEGMENT;
+    const int even = (n_out + 1) / 2 * 2;
     real* next = reinterpret_cast<real*>(shared_memory);
     const auto take = [&](int n) {
         real* from = next;
         next += (n + 3) / 4 * 4;
         return from;
     };
-    room.weights = {staged ? take(n_hidden * even) : nullptr, weights, n_out, even};
-    room.lists.q = take(list_capacity), room.lists.other_q = take(list_capacity);
-    room.sums.capacity = chunk, room.sums.pitch = chunk + n_segments;
-    room.sums.a = take(n_out * room.sums.pitch), room.sums.b = take(n_out * room.sums.pitch);
-    room.sums.before_a = take(even * n_segments), room.sums.before_b = take(even * n_segments), room.sums.highest = take(even * n_segments);
-    room.sums.carried_a = take(even), room.sums.carried_b = take(even);
+    OutputSums<real>& sums = room.sums;
+    sums.capacity = chunk, sums.pitch = chunk + chunk / SEGMENT;
+    sums.n_groups = (chunk + 31) / 32, sums.n_parts = (chunk + 32 * SEGMENT - 1) / (32 * SEGMENT);
+    room.weights = {staged ? take((n_hidden + 1) * even) : nullptr, weights, n_hidden, n_out, even};
+    room.lists.q = take(list_capacity);
+    sums.highest = take(even * sums.n_groups), sums.totals = take(2 * even * sums.n_parts), sums.carried = take(2 * even);
     room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.slopes = take(n_out * n_slots);
-    room.error = take(n_out), room.range = take(2);
-    int* free_int = reinterpret_cast<int*>(next);  // at a multiple of 16 bytes, as the arrays that follow
-    room.buckets.ends = free_int, room.buckets.count = 2 * blockDim.x;
-    free_int += room.buckets.count;
-    room.lists.place = reinterpret_cast<unsigned*>(free_int);
-    room.lists.other_place = room.lists.place + list_capacity;
-    free_int += 2 * list_capacity;
+    room.error = take(n_out);
+    room.scratch = take(scratch_size), room.scratch_size = scratch_size;
+    sums.a = room.scratch, sums.b = sums.a + even * sums.pitch;
+    room.sorting.starts = reinterpret_cast<int*>(room.scratch);
+    room.sorting.q = reinterpret_cast<real*>(room.sorting.starts + BUCKETS * blockDim.x + 4);
+    room.sorting.place = reinterpret_cast<unsigned*>(room.sorting.q + list_capacity);
+    int* free_int = reinterpret_cast<int*>(next);  // at a multiple of 16 bytes, as the list that follows
+    room.lists.place = room.sorting.arrivals = reinterpret_cast<unsigned*>(free_int);
+    free_int += list_capacity;
     room.state.counts = free_int, room.state.overflow = free_int + n_out;
     free_int += 2 * n_out;
-    room.group_starts = free_int, free_int += n_groups + 1;
+    room.group_starts = free_int, free_int += n_groups;
     room.neuron_starts = free_int, free_int += n_hidden;
     room.out_starts = free_int, free_int += n_out + 1;
-    room.room = free_int;  // [32]
+    room.sorting.warps = free_int;  // [32]
     return room;
 }
 
-// Backward through the outputs' resets, and the list of their spikes output by output: the first warp.
-template <typename real>
-__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, const LaterSpikes<real>& later,
-                                             typename Two<real>::type* out_spikes, unsigned long long* bounded) {
-    for (int o = threadIdx.x & 31; o < task.n_out; o += 32) {
-        int n_bounded = 0;
-        const real e = room.error[o];
-        const bool first_only = task.kind == FIRST_SPIKE;
-        const real *q = room.state.q + o * task.n_slots, *slopes = room.state.slopes + o * task.n_slots;
-        const int start = room.out_starts[o];
-        real sum = 0, moment = 0, next = 0;  // over the spikes so far: of G, and of G (Q - the last q)
-        recurrent_gains(
-            room.state.counts[o], task.tau, task.reset, task.slope_floor, n_bounded, [=](int k) { return slopes[k]; },
-            [=](int k) { return q[k]; }, [e, first_only](int k) { return first_only && k > 0 ? real(0) : e; },
-            [&](int k, real spike, real gain) {
-                out_spikes[start + k] = {spike, gain};
-                moment = fma(sum, next - spike, moment);
-                sum += gain;
-                next = spike;
-                if (!later.fits) return;
-                later.own[start + k] = {sum, moment};
-                later.own_q[start + k] = spike;
-            });
-        if (n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
+// Backward through the resets of output o (docs/theory.md, (19); recurrent_gains in batch.cuh): emit(number in the list, q, G, S, M) for
+// each of its spikes; S, M: spike_errors.cuh. A warp, a lane per spike, latest first. What later spikes add to delta, L q, changes from
+// spike to spike by an affine map, L <- L (1 + reset / z) + error reset / (z q): 32 of them are composed by a scan.
+template <typename real, typename Emit>
+__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, int o, unsigned long long* bounded,
+                                             Emit emit) {
+    const int lane = threadIdx.x & 31, count = room.state.counts[o], start = room.out_starts[o];
+    const real error = room.error[o];
+    real later = 0, sum = 0, moment = 0, next = 0;  // of the spikes so far: L, S, M, the earliest q
+    int n_bounded = 0;
+#pragma unroll 1
+    for (int done = 0; done < count; done += 32) {
+        const int k = count - 1 - done - lane;
+        const bool mine = k >= 0;
+        const int at = o * task.n_slots + k;
+        const real q = mine ? room.state.q[at] : real(1), slope = mine ? room.state.slopes[at] : real(1);
+        const real own_error = !mine || (task.kind == FIRST_SPIKE && k > 0) ? real(0) : error;
+        n_bounded += mine && slope < task.slope_floor;
+        const real flat = reciprocal(max(slope, task.slope_floor)), y = reciprocal(q), step = flat * task.reset;
+        real factor = mine ? 1 + step : real(1), added = own_error * step * y;
+#pragma unroll 1
+        for (int distance = 1; distance < 32; distance *= 2) {
+            const real factor_before = __shfl_up_sync(FULL_WARP, factor, distance);
+            const real added_before = __shfl_up_sync(FULL_WARP, added, distance);
+            if (lane >= distance) {
+                added = fma(factor, added_before, added);
+                factor *= factor_before;
+            }
+        }
+        const real factor_before = __shfl_up_sync(FULL_WARP, factor, 1), added_before = __shfl_up_sync(FULL_WARP, added, 1);
+        const real from_later = lane ? fma(factor_before, later, added_before) : later;
+        const real gain = mine ? fma(from_later, q, own_error) * flat * task.tau * y * y : real(0);
+        real sums = warp_inclusive_sum(gain) + sum;
+        const real q_before = __shfl_up_sync(FULL_WARP, q, 1), sum_before = __shfl_up_sync(FULL_WARP, sums, 1);
+        const real moments = warp_inclusive_sum(mine ? (lane ? sum_before * (q_before - q) : sum * (next - q)) : real(0)) + moment;
+        if (mine) emit(start + k, q, gain, sums, moments);
+        later = fma(__shfl_sync(FULL_WARP, factor, 31), later, __shfl_sync(FULL_WARP, added, 31));
+        sum = __shfl_sync(FULL_WARP, sums, 31);
+        moment = __shfl_sync(FULL_WARP, moments, 31);
+        next = __shfl_sync(FULL_WARP, q, 31);
     }
+    n_bounded = __reduce_add_sync(FULL_WARP, n_bounded);
+    if (lane == 0 && n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
 }
 
 // Results of the output layer; arrays of all samples.
@@ -110,84 +133,100 @@ struct OutputResults {
     typename Two<real>::type* out_spikes;     // [batch, n_out * n_slots]
     int* out_starts;                          // [batch, n_out + 1]
     real* loss;
-    int *predictions, *out_counts;
+    int *predictions, *out_counts, *labels;
     unsigned long long *status, *bounded;
     int batch, n_rows;
 };
 
-// Everything from the lists on; IN_SHARED: the lists lie in shared memory.
+// Everything from the lists on; IN_SHARED: the sorted list lies in shared memory.
 template <bool IN_SHARED, typename real>
-__device__ __forceinline__ void output_task(const OutputTask<real>& task, const OutputRoom<real>& room, const OutputResults<real>& results) {
-    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, s = task.s;
-    const int n = room.group_starts[task.n_groups], capacity = 32 * task.n_hidden_slots;
+__device__ __forceinline__ void output_task(const OutputTask<real>& task, const OutputRoom<real>& room, const GroupLists<real>& groups,
+                                            HeldEntries<real>& held, const OutputResults<real>& results) {
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, s = task.s, n = held.total;
     SpikeLists<real> lists = room.lists;
-    if (!IN_SHARED) lists = {task.group_q, task.group_place, task.spike_q, reinterpret_cast<unsigned*>(task.spike_errors)};
-    Buckets<real> buckets = room.buckets;
-    buckets.q_min = room.range[0];
-    buckets.per_factor = room.range[1] > room.range[0] ? buckets.count / (room.range[1] - room.range[0]) : real(0);
-    for (int g = warp; g < task.n_groups; g += n_warps) {
-        const int i = g * 32 + lane, count = i < task.n_hidden ? task.counts[i] : 0, sum = warp_inclusive_sum(count);
-        if (i < task.n_hidden) room.neuron_starts[i] = room.group_starts[g] + sum - count;
+    SortRoom<real> sorting = room.sorting;
+    if (!IN_SHARED) {
+        lists = {task.group_q, task.group_place};
+        sorting.q = task.spike_q;
+        sorting.place = reinterpret_cast<unsigned*>(task.spike_errors);
+        sorting.arrivals = reinterpret_cast<unsigned*>(task.spike_slopes);
     }
-    sort_spikes(lists, n, task.group_q, task.group_place, capacity, room.group_starts, task.n_groups, buckets, room.room);
+    if (IN_SHARED) pad_list(lists, n, task.n_hidden, task.last_factor);
+    sort_spikes(lists, groups, held, room.group_starts, sorting);
 
-    wait_for_copies();
-    __syncthreads();
+#pragma unroll 1
     for (int first = 0; first < n; first += room.sums.capacity) {
         const int m = min(room.sums.capacity, n - first);
-        add_up_chunk(lists, n, first, m, room.weights, room.sums, task.c, task.last_factor);
-        for (int o = warp; o < task.n_out; o += n_warps) {
-            walk_chunk(lists, n, first, m, o, room.sums, room.state, task.c, task.reset, task.last_factor, task.n_slots);
+        SpikeLists<real> chunk = {lists.q + first, lists.place + first};
+        if (!IN_SHARED) {
+            chunk = room.lists;
+            for (int j = t; j < min(m + 1, n - first); j += blockDim.x) {
+                chunk.q[j] = lists.q[first + j];
+                chunk.place[j] = lists.place[first + j];
+            }
+            if (first + m == n) pad_list(chunk, m, task.n_hidden, task.last_factor);
+            __syncthreads();
         }
-        if (first + m < n) __syncthreads();  // the sums are overwritten
+        add_up_chunk(chunk, m, room.weights, room.sums, task.c);
+#pragma unroll 1
+        for (int o = warp; o < task.n_out; o += n_warps) walk_chunk(chunk, m, o, room.sums, room.state, task.c, task.reset, task.n_slots);
+        if (warp == n_warps - 1) carry_sums(room.sums, m, 2 * room.weights.pitch);
+        __syncthreads();
     }
-    __syncthreads();
 
-    // The sums are not needed any more.
-    auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
-    const int room_for_later = room.sums.before_a - room.sums.a;
+    // Loss, prediction, book-keeping; meanwhile the hidden spikes are stored.
     if (warp == 0) {
         const real value = loss_and_errors(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots, task.label, task.tau,
                                            task.parameter1, task.parameter2, room.error);
-        if (lane == 0) results.loss[s] = value;
-        if (!task.training) return;
+        if (lane == 0) {
+            results.loss[s] = value;
+            results.labels[s] = task.label;
+        }
+    } else if (warp == 1) {
         int before = 0;
         int* starts = results.out_starts + (size_t)s * (task.n_out + 1);
+#pragma unroll 1
         for (int first = 0; first < task.n_out; first += 32) {
             const int o = first + lane, count = o < task.n_out ? room.state.counts[o] : 0, sum = warp_inclusive_sum(count);
             if (o < task.n_out) {
                 room.out_starts[o] = before + sum - count;
-                starts[o + 1] = before + sum;
+                if (task.training) starts[o + 1] = before + sum;
             }
             before += __shfl_sync(FULL_WARP, sum, 31);
         }
         if (lane == 0) {
-            starts[0] = 0;
+            if (task.training) starts[0] = 0;
             room.out_starts[task.n_out] = before;
         }
-        __syncwarp();
-        const LaterSpikes<real> later(room.sums.a, room_for_later, before, task.n_out);
-        output_gains(task, room, later, out_spikes, results.bounded + (s % results.n_rows) * 4);
-    } else if (warp == 1) {
+    } else if (warp == 2) {
         const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
         if (lane == 0) results.predictions[s] = best;
-        unsigned long long* row = results.status + (s % results.n_rows) * 4;
+        int found[4] = {0, 0, 0, 0};  // spikes, silent, overflowing, non-finite outputs
+#pragma unroll 1
         for (int o = lane; o < task.n_out; o += 32) {
             const int count = room.state.counts[o];
             results.out_counts[(size_t)s * task.n_out + o] = count;
-            if (count) atomicAdd(&row[0], (unsigned long long)count);
-            else atomicAdd(&row[1], 1ull);
-            if (room.state.overflow[o]) atomicAdd(&row[2], 1ull);
-            if (!isfinite(room.sums.carried_a[o])) atomicAdd(&row[3], 1ull);
+            found[0] += count;
+            found[1] += count == 0;
+            found[2] += room.state.overflow[o];
+            found[3] += !isfinite(room.sums.carried[o / 2 * 4 + o % 2 * 2]);
+        }
+        unsigned long long* row = results.status + (s % results.n_rows) * 4;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const int sum = __reduce_add_sync(FULL_WARP, found[k]);
+            if (lane == k && sum) atomicAdd(&row[k], (unsigned long long)sum);
         }
     } else if (task.training) {
-        for (int j = t - 64; j < n; j += blockDim.x - 64) {
+#pragma unroll 1
+        for (int j = t - 96; j < n; j += blockDim.x - 96) {
             const unsigned place = lists.place[j], neuron = place & 0xffffu, slot = place >> 16;
             const int to = room.neuron_starts[neuron] + slot;
             task.spike_slopes[to] = task.slopes[(size_t)slot * task.n_hidden + neuron];
             task.spike_q[to] = lists.q[j];
         }
-        for (int i = t - 64; i < task.n_hidden; i += blockDim.x - 64) {
+#pragma unroll 1
+        for (int i = t - 96; i < task.n_hidden; i += blockDim.x - 96) {
             const int start = room.neuron_starts[i], end = i + 1 < task.n_hidden ? room.neuron_starts[i + 1] : n;
             results.places[((size_t)(i / NEURONS) * results.batch + s) * NEURONS + i % NEURONS] = {start, end - start};
         }
@@ -195,15 +234,29 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     if (!task.training) return;
     __syncthreads();
 
-    const LaterSpikes<real> later(room.sums.a, room_for_later, room.out_starts[task.n_out], task.n_out);
+    // The sums are not needed any more.
+    const LaterSpikes<real> later(room.scratch, room.scratch_size, room.out_starts[task.n_out], task.n_out);
+    auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
+#pragma unroll 1
+    for (int o = warp; o < task.n_out; o += n_warps) {
+        output_gains(task, room, o, results.bounded + (s % results.n_rows) * 4, [&](int k, real q, real gain, real sum, real moment) {
+            out_spikes[k] = {q, gain};
+            if (!later.fits) return;
+            later.q_of[k] = q;
+            later.own[k] = {sum, moment};
+        });
+    }
+    __syncthreads();
     if (later.fits) fill_table(later, room.out_starts, task.n_out);
     __syncthreads();
+    const real per_tau = reciprocal(task.tau);
+#pragma unroll 1
     for (int j = t; j < n; j += blockDim.x) {
         const unsigned place = lists.place[j], neuron = place & 0xffffu;
         const real e = lists.q[j], sum = later.fits ? sum_of_later(later, room.weights, neuron, e)
                                                     : sum_of_later(out_spikes, room.out_starts, room.weights, neuron, e);
         const int to = room.neuron_starts[neuron] + (place >> 16);
-        task.spike_errors[to] = sum * e / task.tau;
+        task.spike_errors[to] = sum * e * per_tau;
     }
 }
 
@@ -212,13 +265,13 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
 template <typename real>
 __global__ void __launch_bounds__(1024) output_step(
         const Sample* samples, int batch, int n_hidden, int n_hidden_slots,
-        real* group_q, unsigned* group_place,          // [batch, n_groups, 32 n_hidden_slots]: as the first kernel left them; may be sorted here
+        real* group_q, unsigned* group_place,          // [batch, n_groups, 32 n_hidden_slots]: of the first kernel; may be sorted here
         const int* list_counts, const real* extremes, const int* counts,
         const real* slopes,                            // [batch, n_hidden_slots, n_hidden]
         const real* weights,                           // [n_hidden, n_out]
         int n_out, int n_slots, real tau, real c, real reset, real slope_floor, real last_factor,
         int kind, real parameter1, real parameter2,    // count: target_true, target_false; first spike: tau of the loss, silent_loss
-        int training, int list_capacity, int chunk, int staged,
+        int training, int list_capacity, int chunk, int scratch_size, int staged,
         long long* cursor,                             // += batch
         int counts_step, double* schedule, double beta1, double beta2,  // the optimizer's, counted on for the kernel that follows
         real* spike_q, real* spike_errors, real* spike_slopes,  // [batch, worst]: of the hidden spikes, neuron by neuron; room before
@@ -229,39 +282,53 @@ __global__ void __launch_bounds__(1024) output_step(
     extern __shared__ __align__(16) double shared_memory[];
     const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
     const size_t worst = (size_t)32 * n_hidden_slots * n_groups;
-    const OutputRoom<real> room = lay_out(shared_memory, list_capacity, chunk, n_hidden, n_groups, n_out, n_slots, weights, staged);
+    const OutputRoom<real> room =
+        lay_out(shared_memory, list_capacity, chunk, scratch_size, n_hidden, n_groups, n_out, n_slots, weights, staged);
     if (staged) {
         real* rows = room.weights.staged;
         const int pitch = room.weights.pitch;
         constexpr int PER_CHUNK = 16 / sizeof(real);
         if (pitch == n_out && n_hidden * n_out % PER_CHUNK == 0) {
-            for (int p = t; p < n_hidden * n_out / PER_CHUNK; p += blockDim.x) copy_16_bytes(rows + p * PER_CHUNK, weights + p * PER_CHUNK);
+#pragma unroll 1
+            for (int p = t * PER_CHUNK; p < n_hidden * n_out; p += blockDim.x * PER_CHUNK) copy_16_bytes(rows + p, weights + p);
         } else {
-            for (int p = t; p < n_hidden * pitch; p += blockDim.x) rows[p] = p % pitch < n_out ? weights[p / pitch * n_out + p % pitch] : real(0);
+#pragma unroll 1
+            for (int p = t; p < n_hidden * pitch; p += blockDim.x) {
+                rows[p] = p % pitch < n_out ? weights[p / pitch * n_out + p % pitch] : real(0);
+            }
         }
         commit_copies();
+#pragma unroll 1
+        for (int p = t; p < pitch; p += blockDim.x) rows[n_hidden * pitch + p] = 0;
     }
-    for (int p = t; p < room.buckets.count; p += blockDim.x) room.buckets.ends[p] = 0;
+    reinterpret_cast<int4*>(room.sorting.starts)[t] = {0, 0, 0, 0};
+    static_assert(BUCKETS == 4, "one vector per thread");
+#pragma unroll 1
+    for (int k = t; k < 2 * room.weights.pitch; k += blockDim.x) room.sums.carried[k] = 0;
+#pragma unroll 1
     for (int o = t; o < n_out; o += blockDim.x) {
-        room.state.fall[o] = room.sums.carried_a[o] = room.sums.carried_b[o] = 0;
+        room.state.fall[o] = 0;
         room.state.counts[o] = room.state.overflow[o] = 0;
     }
     start_after_previous();
-    if (t < 32) add_up_groups(list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups, n_groups, room.group_starts, room.range);
+    const GroupLists<real> groups = {
+        group_q + worst * s, group_place + worst * s, list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups,
+        counts + (size_t)s * n_hidden, n_groups, 32 * n_hidden_slots, n_hidden};
+    HeldEntries<real> held;
+    load_groups(groups, held, room.group_starts, room.neuron_starts);
     const int label = samples[s].label;
-    if (t == 0) {
-        labels[s] = label;
-        if (s == 0) {
-            *cursor += batch;
-            if (counts_step) count_step(schedule, beta1, beta2);
-        }
-    }
     const OutputTask<real> task = {
-        s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1,
-        parameter2, counts + (size_t)s * n_hidden, group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden,
-        spike_q + worst * s, spike_errors + worst * s, spike_slopes + worst * s};
-    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
+        s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
+        group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s,
+        spike_errors + worst * s, spike_slopes + worst * s};
+    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, labels, status,
+                                         bounded, batch, n_rows};
+    wait_for_copies();
     __syncthreads();
-    if (room.group_starts[n_groups] <= list_capacity) output_task<true>(task, room, results);
-    else output_task<false>(task, room, results);
+    if (held.total + SEGMENT <= list_capacity) output_task<true>(task, room, groups, held, results);
+    else output_task<false>(task, room, groups, held, results);
+    if (s == 0 && t == blockDim.x - 1) {  // in the last warp and at the end: nobody waits for it
+        *cursor += batch;
+        if (counts_step) count_step(schedule, beta1, beta2);
+    }
 }

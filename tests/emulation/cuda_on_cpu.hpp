@@ -241,6 +241,19 @@ inline int __reduce_max_sync(unsigned, int value) {
     return most;
 }
 
+inline int __reduce_min_sync(unsigned, int value) {
+    const emulated::Exchange<int> values(value);
+    int least = value;
+    for (unsigned lane = 0; lane < 32; ++lane) least = std::min(least, values.of(lane));
+    return least;
+}
+inline int __reduce_add_sync(unsigned, int value) {
+    const emulated::Exchange<int> values(value);
+    int sum = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) sum += values.there(lane) ? values.of(lane) : 0;
+    return sum;
+}
+
 template <typename value_t, typename other_t>
 value_t atomicAdd(value_t* at, other_t value) {
     const value_t before = *at;

@@ -131,6 +131,19 @@ class Checks:
         self.assertGreater(case.trains[0].counts.max(), 40)
         self.check(case, losses=(COUNT,), options=({}, SMALL))
 
+    def test_more_groups_than_a_warp_holds(self):
+        """The sort keeps two groups of 32 hidden neurons per warp in registers; 256 threads have 8 warps."""
+        case = self.case(5, [4, 530, 2], n_batch=2, max_n_spike=4)
+        self.assertGreater(case.trains[0].counts[:, 512:].sum(), 0)
+        self.check(case, losses=(COUNT,), options=({"shared_limit": self.small["shared_limit"] * 3 // 2},))
+
+    def test_more_output_spikes_than_a_table_has_room_for(self):
+        case = self.case(6, [8, 12, 30], n_batch=3, max_n_spike=6)
+        limit = 22_000
+        shape = layout.choose(3, (8, 12, 30), 6, 6, 8, limit)
+        self.assertGreater(case.trains[1].counts.sum(axis=1).min() * 2 * 30, shape.scratch)
+        self.check(case, losses=(COUNT,), options=({"shared_limit": limit},))
+
     def test_many_events_per_neuron(self):
         """Sums of fixed point must hold the events of a neuron that fires often."""
         case = self.case(9, [3, 6, 3], n_slots=30)
@@ -172,6 +185,18 @@ class Checks:
         np.testing.assert_array_equal(case.trains[0].times[:, 0], case.trains[0].times[:, 1])
         self.assertTrue(case.trains[0].counts[:, 0].any())
         self.check(case)
+
+    def test_a_crowd_of_equal_times(self):
+        """300 hidden neurons that spike together: too many in one bucket of the sort to compare each with each."""
+
+        def change(times, counts, layers):
+            layers[0].weights[:] = layers[0].weights[0]
+            layers[1].weights /= 30
+            return times, counts, layers
+
+        case = self.case(17, [6, 300, 3], n_batch=2, max_n_spike=3, change=change)
+        self.assertGreater(case.trains[0].counts.sum(), 300)
+        self.check(case, losses=(COUNT,), options=({}, {"shared_limit": 24_000}))
 
     def test_silent_neurons_and_empty_samples(self):
         def change(times, counts, layers):
