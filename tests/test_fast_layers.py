@@ -98,15 +98,17 @@ class Layouts(Cuda):
                         self.assert_same_trains(*runs, tolerance)
 
     def test_conv_forward(self):
-        """Fewer channels than lanes, and several tiles of them; receptive fields of few events and of more than a block has room for."""
+        """Fewer channels than lanes, and several tiles of them; receptive fields of few events and of several chunks; weights in shared
+        memory and not."""
+        ways = (("events", None), ("chunks", None), ("chunks", 30_000))
         for dtype, tolerance in ((np.float64, 1e-10), (np.float32, 2e-4)):
-            for channels, variant, depth in itertools.product((1, 3, 40, 70), ("warp", "block"), (5, 150)):
-                with self.subTest(dtype=dtype.__name__, channels=channels, variant=variant, depth=depth):
+            for channels, (variant, limit), depth in itertools.product((1, 3, 40, 70), ways, (5, 150)):
+                with self.subTest(dtype=dtype.__name__, channels=channels, variant=variant, limit=limit, depth=depth):
                     geometry = convolve((7, 6, depth), (4, 3, channels), (1, 2), (1, 0))
                     _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, pre_slots=4)
                     runs = [self.outputs(5, 4, geometry.n_post, dtype) for _ in range(2)]
                     fields = ops.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype))
-                    ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, variant=variant)
+                    ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, variant=variant, limit=limit)
                     ops.conv_spike_times(events, weights, geometry, neuron, 1.3, *runs[1])
                     self.assert_same_trains(*runs, tolerance)
 

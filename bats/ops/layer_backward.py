@@ -53,7 +53,7 @@ def shared_bytes(width, units, rows, n_slots, itemsize, wants_errors):
 
 
 @functools.cache
-def _stride(n):
+def spread(n):
     """A step through n units that visits all of them, far from one to the next."""
     return next(step for step in range(max(1, round(0.618 * n)), n + 1) if math.gcd(step, n) == 1)
 
@@ -152,7 +152,7 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
             (events.times[part], events.neurons[part], events.counts[part], np.int32(capacity), np.int32(events.n_slots),
              *lists, np.int32(field_capacity), np.int32(fields is not None), errors[part], times[part], slopes[part],
              counts[part], weights, packed(geometry), np.int32(n), np.int32(n_slots), np.int32(shape.width), np.int32(shape.units),
-             np.int32(shape.rounds), np.int32(_stride(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
+             np.int32(shape.rounds), np.int32(spread(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
              neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch),
              partial, np.int32(wants_errors), taps, bounded[part]),
             shared_mem=shape.shared,

@@ -1,5 +1,5 @@
 // Fast forward pass of a convolutional layer, for times before one origin's reach (t_max <= 8 tau); conv_spike_times.cu is the general one,
-// conv_forward_block.cu the variant for receptive fields of many events.
+// conv_forward_chunks.cu the variant for receptive fields of many events.
 //
 // A warp owns one position of one sample and up to 32 of its channels, a lane each. It takes the sample's events 128
 // at a time, keeps those of its receptive field in a queue in shared memory and walks through the queue 32 by 32, with one comparison

@@ -1,5 +1,5 @@
 #pragma once
-// Spikes of a neuron that receives many events, by a warp (dense_forward.cu, conv_forward_block.cu; one comparison per 32 events: interval.cuh).
+// Spikes of a neuron that receives many events, by a warp (dense_forward.cu; one comparison per 32 events: interval.cuh).
 // Sums without resets do not depend on the spikes: they are made before, for stretches of events in parallel. Of the running sums those at
 // the start of every list of 32 events are kept, and the greatest distance to the limit among the 32.
 #include "common/block.cuh"
