@@ -89,9 +89,9 @@ class Layouts(Cuda):
             for n_post in (3, 45):
                 for most in (32, 96, 3072):
                     with self.subTest(dtype=dtype.__name__, n_post=n_post, most=most):
-                        geometry = convolve((1, 1, 80), (1, 1, n_post))
-                        _, events, weights, neuron = self.layer(np.dtype(dtype), geometry)
-                        weights = weights.reshape(80, n_post)
+                        geometry = convolve((1, 1, 140), (1, 1, n_post))
+                        _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, seed=2)
+                        weights = weights.reshape(140, n_post)
                         runs = [self.outputs(5, 4, n_post, dtype) for _ in range(2)]
                         ops.dense_forward(events, weights, neuron, 1.3, *runs[0], most=most)
                         ops.spike_times(events, weights, neuron, 1.3, *runs[1])

@@ -14,6 +14,7 @@ from bats.device import array_module
 from bats.ops.arguments import blocks, expect
 from bats.ops.conv_geometry import packed
 from bats.ops.conv_spike_times import channel_tiles, expect_forward
+from bats.ops.launch import run
 from bats.ops.layer_backward import rows_of, spread
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
@@ -133,18 +134,15 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
     if variant == "chunks":
         shape = chunk_layout(batch, geometry, dtype.itemsize, limit)
         n_units = batch * n_positions * shape.tiles
-        kernel = kernels.kernel("conv/conv_forward_chunks", "conv_forward_chunks", dtype)
-        if shape.shared > kernel.max_dynamic_shared_size_bytes:
-            kernel.max_dynamic_shared_size_bytes = shape.shared
-        kernel(
-            (blocks(n_units, shape.warps),), (32 * shape.warps,),
+        run(
+            kernels.kernel("conv/conv_forward_chunks", "conv_forward_chunks", dtype), (blocks(n_units, shape.warps),), 32 * shape.warps,
             (*events_in, np.int32(batch), np.int32(shape.tiles), np.int32(shape.width), np.int32(shape.stretches), np.int32(spread(n_units)),
              np.int32(shape.staged), np.int32(shape.room), *parameters, *written, *lists_and_sizes),
-            shared_mem=shape.shared,
+            shape.shared,
         )  # fmt: skip
         return
     tiles, lanes = channel_tiles(geometry.post_c)
-    kernels.kernel("conv/conv_forward", "conv_forward", dtype)(
-        (blocks(batch * n_positions * tiles, WARPS),), (32 * WARPS,),
+    run(
+        kernels.kernel("conv/conv_forward", "conv_forward", dtype), (blocks(batch * n_positions * tiles, WARPS),), 32 * WARPS,
         (*events_in, np.int32(batch), np.int32(tiles), np.int32(lanes), *parameters, *written, *lists_and_sizes),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from bats import kernels
 from bats.device import array_module
 from bats.ops.arguments import blocks, expect, expect_events
 from bats.ops.conv_geometry import packed
+from bats.ops.launch import run
 
 WANTED_BLOCKS = 132  # of up to 1024 threads
 SHARED_AIM = 128 * 1024  # bytes that weights and sums of a block take, where one channel needs no more
@@ -139,27 +140,24 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
         raise ValueError("pre_errors: expected None with a scratch made for no errors")
     capacity = events.times.shape[1]
     field_capacity = 0 if fields is None else fields.lists.shape[2]
-    kernel = kernels.kernel("conv/layer_backward", "layer_backward", dtype)
-    if shape.shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shape.shared
     unused = counts
     for first in range(0, batch, shape.at_once):
         part = slice(first, min(batch, first + shape.at_once))
         n = part.stop - part.start
         lists = (unused, unused, unused) if fields is None else (fields.lists[part], fields.counts[part], fields.places[part])
-        kernel(
-            (shape.groups, shape.unit_blocks), (shape.threads,),
+        run(
+            kernels.kernel("conv/layer_backward", "layer_backward", dtype), (shape.groups, shape.unit_blocks), shape.threads,
             (events.times[part], events.neurons[part], events.counts[part], np.int32(capacity), np.int32(events.n_slots),
              *lists, np.int32(field_capacity), np.int32(fields is not None), errors[part], times[part], slopes[part],
              counts[part], weights, packed(geometry), np.int32(n), np.int32(n_slots), np.int32(shape.width), np.int32(shape.units),
              np.int32(shape.rounds), np.int32(spread(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
              neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch),
              partial, np.int32(wants_errors), taps, bounded[part]),
-            shared_mem=shape.shared,
+            shape.shared,
         )  # fmt: skip
         if wants_errors:
-            kernels.kernel("conv/layer_backward", "add_taps", dtype)(
-                (min(blocks(capacity, 256), 16), n), (256,),
+            run(
+                kernels.kernel("conv/layer_backward", "add_taps", dtype), (min(blocks(capacity, 256), 16), n), 256,
                 (taps, events.times[part], events.neurons[part], events.positions[part], events.counts[part], np.int32(capacity),
                  packed(geometry), np.int32(fields is not None), np.int32(shape.groups), np.int32(n), np.int32(pre_errors[0].size),
                  neuron.tau, dtype.type(0 if fields is None else fields.last_factor), pre_errors[part]),
@@ -176,4 +174,4 @@ def add_partial(pending):
             expect("partial", partial, (None, None, gradient.shape[-1]), gradient.dtype, gradient)
             table["of"][place] = (partial.data.ptr, gradient.data.ptr, gradient.size, n, n_blocks)
             n_blocks += blocks(gradient.size, 32 if n >= SHARED_FROM else 256)
-        kernels.kernel("conv/layer_backward", "add_partial", part[0][2].dtype)((n_blocks,), (256,), (table, np.int32(len(part))))
+        run(kernels.kernel("conv/layer_backward", "add_partial", part[0][2].dtype), (n_blocks,), 256, (table, np.int32(len(part))))

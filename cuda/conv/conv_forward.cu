@@ -6,6 +6,7 @@
 // per event and neuron (lif/interval.cuh). What it kept it also writes to a list, from which the backward pass starts.
 #include "common/block.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(256) event_places(
 // blocks ceil(B * positions * tiles / FIELD_WARPS); a tile is `lanes` <= 32 channels.
 template <typename real>
 __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
-        const real* __restrict__ factors, const unsigned* __restrict__ places, const int* __restrict__ event_counts, int capacity,
+        const real* factors, const unsigned* places, const int* event_counts, int capacity,
         const real* __restrict__ weights,  // [rows, C]
         Geometry g, int batch, int tiles, int lanes, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, N], [B, N]
@@ -91,6 +92,7 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
     Queue<real>& queue = queues[threadIdx.x >> 5];
     const int lane = threadIdx.x & 31, n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c;
     const size_t index = (size_t)blockIdx.x * FIELD_WARPS + (threadIdx.x >> 5);  // index in [0, B * positions * tiles)
+    start_after_previous();
     if (index >= (size_t)batch * n_positions * tiles) return;
     const size_t unit = index / tiles, s = unit / n_positions;
     const int tile = index % tiles, position = unit % n_positions, px = position / g.post_y, py = position % g.post_y;

@@ -9,6 +9,7 @@
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 
@@ -286,7 +287,7 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
 // `staged`, room_bytes for every warp.
 template <typename real>
 __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
-        const real* __restrict__ factors, const unsigned* __restrict__ places, const int* __restrict__ event_counts, int capacity,
+        const real* factors, const unsigned* places, const int* event_counts, int capacity,
         const real* __restrict__ weights,  // [rows, C]
         Geometry g, int batch, int tiles, int width, int stretches, int stride, int staged, int room_bytes,
         real tau, real c, real reset, real t_max, real last_factor, int n_slots,
@@ -306,6 +307,9 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
             }
         }
         commit_copies();
+    }
+    start_after_previous();
+    if (staged) {
         wait_for_copies();
         __syncthreads();
     }

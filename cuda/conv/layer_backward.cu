@@ -12,6 +12,7 @@
 #include "common/constants.cuh"
 #include "common/fixed_point.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 
 template <typename real>
 struct __align__(2 * sizeof(real)) Gain {
@@ -41,8 +42,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         int capacity, int pre_slots,            // pre_slots: events that one weight may see from one unit
         const int* __restrict__ fields, const int* __restrict__ field_counts,  // [B, positions, field_capacity], [B, positions]
         const unsigned* __restrict__ places, int field_capacity, int has_fields,           // [B, capacity]; without fields: see all events
-        const real* __restrict__ errors, const real* __restrict__ times, const real* __restrict__ slopes,  // [B, n_slots, N]
-        const int* __restrict__ counts,         // [B, N]
+        const real* errors, const real* times, const real* slopes,  // [B, n_slots, N]
+        const int* counts,                      // [B, N]
         const real* __restrict__ weights,       // [rows, C]
         Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int stride, int add,
         real tau, real reset, real slope_floor, real scale,
@@ -69,6 +70,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
     int* positions = samples + units_per_round;                           // [units]
     int* starts = positions + units_per_round;                            // [units + 1]: groups of 32 events before
     later += warp * 32;
+    start_after_previous();
 
     const long long n_units_total = (long long)batch * n_positions;
     for (int round = 0; round < rounds; ++round) {
@@ -248,6 +250,7 @@ struct Partials {
 template <typename real>
 __global__ void __launch_bounds__(256) add_partial(Partials partials, int n_gradients) {
     __shared__ real sums[8][33];
+    start_after_previous();
     int which = 0;
     while (which + 1 < n_gradients && (int)blockIdx.x >= partials.of[which + 1].first_block) ++which;
     const Partial own = partials.of[which];
@@ -281,10 +284,11 @@ __global__ void __launch_bounds__(256) add_partial(Partials partials, int n_grad
 // blocks (any, B), 256 threads. An event that no position sees gets 0.
 template <typename real>
 __global__ void __launch_bounds__(256) add_taps(
-        const real* __restrict__ tap_errors, const real* __restrict__ event_times, const int* __restrict__ event_neurons,
+        const real* tap_errors, const real* __restrict__ event_times, const int* __restrict__ event_neurons,
         const int* __restrict__ event_positions, const int* __restrict__ event_counts, int capacity, Geometry g, int has_fields, int groups,
         int batch, int train_size, real tau, real last_factor,  // events from last_factor on are in no field
         real* __restrict__ errors) {  // [B, train_size]
+    start_after_previous();
     const size_t s = blockIdx.y, stride = (size_t)batch * capacity;
     const int n_events = event_counts[s];
     for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {

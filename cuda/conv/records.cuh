@@ -1,6 +1,7 @@
 #pragma once
 // What the fast forward and backward passes share (conv_forward.cu, dense_forward.cu, layer_backward.cu). All times lie before
 // L = 8 tau, so one origin serves all: a spike is known by its factor q = e^{t / tau}, and "later" is a comparison of factors.
+#include "common/bounded_factor.cuh"
 #include "conv/geometry.cuh"
 
 // Where an event happens, in one word: x and y in the padded grid below 2^10 each, channel below 2^12.
@@ -18,10 +19,4 @@ __device__ __forceinline__ int row_from(const Geometry& g, unsigned packed, int 
     const int fx = place.x - px * g.stride_x, fy = place.y - py * g.stride_y;
     const bool inside = (unsigned)fx < (unsigned)g.filter_x && (unsigned)fy < (unsigned)g.filter_y;
     return inside ? filter_row(g, place.c, fx, fy) : -1;
-}
-
-// A factor that no spike exceeds: events after t_max may lie anywhere.
-template <typename real>
-__device__ __forceinline__ real bounded_factor(real t, real tau) {
-    return exp(min(t / tau, real(9)));
 }

@@ -7,6 +7,7 @@
 // distance, with all stretches before, can reach the resets so far, and searches these, a lane each, spike by spike.
 #include "common/block.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 #include "lif/search.cuh"
@@ -18,7 +19,7 @@ constexpr int PITCH = 33;  // of arrays with a column per neuron
 // every 32 of them and every neuron three numbers, two for every warp.
 template <typename real>
 __global__ void __launch_bounds__(1024) dense_forward(
-        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts, int capacity,
+        const real* event_times, const int* event_neurons, const int* event_counts, int capacity,
         const real* __restrict__ weights,  // [n_pre, n_post]
         int n_post, int round, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, n_post], [B, n_post]
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
     real* distance = b_start + round / LIST * PITCH;
     real* sum_a = distance + round / LIST * PITCH;                                  // [warps, PITCH]
     real* sum_b = sum_a + n_warps * PITCH;
+    start_after_previous();
     const size_t s = blockIdx.y;
     const int first_neuron = blockIdx.x * 32, i = first_neuron + lane, n_here = min(32, n_post - first_neuron);
     const real* own_weights = weights + min(i, n_post - 1);
