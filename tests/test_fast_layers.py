@@ -137,12 +137,14 @@ class Layouts(Cuda):
         limit = limits.pop("limit", None)
         layer_backward.layout.cache_clear()
         with mock.patch.multiple(layer_backward, **{"MAX_UNITS": layer_backward.MAX_UNITS, **limits}):
-            scratch = ops.layer_backward_scratch(self.xp, batch, geometry, n_slots, events.times.shape[1], dtype, True, limit)
+            scratch = ops.layer_backward_scratch(
+                self.xp, batch, geometry, n_slots, events.times.shape[1], dtype, found[0].size, limit
+            )
             shape = scratch["layout"]
             if limits:
                 self.assertLess(shape.at_once, batch)
                 self.assertGreater(shape.rounds, 0 if fields is None else 1)
-            pending = ops.layer_backward(
+            pending, _ = ops.layer_backward(
                 events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradients[0], found, bounded[0], scratch
             )
             ops.add_partial(pending)
