@@ -19,7 +19,7 @@ from bats.ops.layer_backward import rows_of, spread
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
 CHUNKS_FROM = 256  # events that a receptive field may hold, from which chunks of them beat one after the other
-LIST, LISTS, INCOMING, MOST_WARPS = 8, 4, 64, 20  # as in conv_forward_chunks.cu
+LIST, LISTS, INCOMING, MOST_WARPS = 8, 3, 64, 20  # as in conv_forward_chunks.cu
 UNSTAGED_WARPS = 8  # of a block that leaves the first-level cache to the weights
 LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
 
@@ -90,7 +90,7 @@ def chunk_layout(batch, geometry, itemsize, limit=None):
     width = 4 * blocks(geometry.post_c, 4 * tiles)
     stretches = min(8, 32 // (width // 4))
     lists = stretches * LISTS
-    room = itemsize * (4 * (lists * LIST + INCOMING) + width * (2 * lists + 3)) + 4 * width
+    room = itemsize * (4 * (lists * LIST + INCOMING) + width * (3 * lists + 3)) + 4 * width
     room = 16 * blocks(room, 16)
     wanted = min(MOST_WARPS, max(4, blocks(batch * geometry.post_x * geometry.post_y * tiles, processors)))
     weights = rows_of(geometry) * width * tiles * itemsize

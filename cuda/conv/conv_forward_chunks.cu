@@ -13,7 +13,7 @@
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 
-constexpr int LIST = 8, LISTS = 4;            // events of a list, lists of a stretch at most
+constexpr int LIST = 8, LISTS = 3;            // events of a list, lists of a stretch at most
 constexpr int AHEAD = 2, INCOMING = 32 * AHEAD;  // events of the sample looked at together
 constexpr int WARPS = 20;                     // of a block, at most
 
@@ -45,6 +45,7 @@ struct Chunk {
     Interval<real>* intervals;              // [stretches LISTS LIST + INCOMING]: of the events that wait; e and offset before a chunk is begun
     real *a, *b;                            // [stretches LISTS, width]: sums within the stretch before every list; at the first list of a stretch,
                                             // where they are 0, the sums over all events before the stretch
+    real* distance;                         // [stretches LISTS, width]: what the resets must not exceed for a spike in the list
     real *carried_a, *carried_b, *fall;     // [width]: sums over all events before the chunk; resets
     unsigned* lists;                        // [width]: a bit for every list in which the channel may spike
     int width, stretches;
@@ -56,7 +57,8 @@ __device__ __forceinline__ Chunk<real> chunk_at(char* memory, int width, int str
     chunk.intervals = reinterpret_cast<Interval<real>*>(memory);
     chunk.a = reinterpret_cast<real*>(chunk.intervals + stretches * LISTS * LIST + INCOMING);
     chunk.b = chunk.a + stretches * LISTS * width;
-    chunk.carried_a = chunk.b + stretches * LISTS * width;
+    chunk.distance = chunk.b + stretches * LISTS * width;
+    chunk.carried_a = chunk.distance + stretches * LISTS * width;
     chunk.carried_b = chunk.carried_a + width;
     chunk.fall = chunk.carried_b + width;
     chunk.lists = reinterpret_cast<unsigned*>(chunk.fall + width);
@@ -158,12 +160,15 @@ __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_en
         const int list = (stretch + 1) * per - 1 - k;
         if (k >= per || list * LIST >= n) continue;
         const real y_most = y_at(list * LIST);
+        Four<real> far;
 #pragma unroll
         for (int h = 0; h < 4; ++h) {
             const real own = distance[k].of[h], shift = before_b.of[h] - before_a.of[h] * (before_a.of[h] > 0 ? y_least : y_most);
             const real rounding = (abs(own) + abs(before_a.of[h]) + abs(before_b.of[h])) * real(1e-6);  // it must not hide a spike
-            if (own + shift + rounding >= fall.of[h]) bits[h] |= 1u << list;
+            far.of[h] = own + shift + rounding;
+            if (far.of[h] >= fall.of[h]) bits[h] |= 1u << list;
         }
+        if (works) four_at(chunk.distance + list * width + column) = far;
         y_least = y_most;
     }
 #pragma unroll
@@ -180,7 +185,12 @@ __device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists,
                                        const SpikeWriter<real>& out, Train<real>& train) {
     const int lane = threadIdx.x & 31, inverse = (256 + per - 1) / per;  // list / per == list * inverse >> 8 for lists below 32
     int from = 0;  // events of the list before it are done with
-    while (lists) {
+    while (true) {
+        while (lists && chunk.distance[(__ffs(lists) - 1) * chunk.width + lane] < train.fall) {  // the resets have grown since
+            lists &= lists - 1;
+            from = 0;
+        }
+        if (lists == 0) break;
         const int list = __ffs(lists) - 1, first = (list * inverse >> 8) * per;  // of the stretch
         const Interval<real>* intervals = chunk.intervals + list * LIST;
         const real within_a = list > first ? chunk.a[list * chunk.width + lane] : real(0);
@@ -205,7 +215,6 @@ __device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists,
             from = 0;
             lists &= lists - 1;
         }
-        if (train.fall == Constants<real>::infinity()) lists = 0;
     }
 }
 
@@ -222,42 +231,44 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
                                           const TileWeights<STAGED, real>& weights, int first_column, real last_factor, int* field,
                                           const SpikeWriter<real>& out, Train<real>& train) {
     const int lane = threadIdx.x & 31, most = chunk.stretches * LISTS * LIST;
-    real ahead_e[AHEAD];
+    const unsigned corner = pack_place({px * g.stride_x, py * g.stride_y, 0}), earlier_lanes = (1u << lane) - 1;
+    const real* factors = input.factors + lane;
+    const unsigned* places = input.places + lane;
+    real ahead_e[AHEAD];  // 0: no event
     unsigned ahead_place[AHEAD];
-    const auto look_ahead = [&](int first) {
+#pragma unroll
+    for (int u = 0; u < AHEAD; ++u) {
+        ahead_e[u] = 32 * u + lane < input.n_events ? factors[32 * u] : real(0);
+        ahead_place[u] = 32 * u + lane < input.n_events ? places[32 * u] : 0;
+    }
+    int queued = 0, kept = 0, event = lane;
+    for (int left = input.n_events; left > 0; left -= INCOMING) {
+        factors += INCOMING;
+        places += INCOMING;
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
-            const int event = first + 32 * u + lane;
-            ahead_e[u] = event < input.n_events ? input.factors[event] : real(0);
-            ahead_place[u] = event < input.n_events ? input.places[event] : 0;
-        }
-    };
-    look_ahead(0);
-    int queued = 0, kept = 0;
-    for (int first = 0; first < input.n_events; first += INCOMING) {
-        real e[AHEAD];
-        unsigned place[AHEAD];
-#pragma unroll
-        for (int u = 0; u < AHEAD; ++u) {
-            e[u] = ahead_e[u];
-            place[u] = ahead_place[u];
-        }
-        look_ahead(first + INCOMING);
-#pragma unroll
-        for (int u = 0; u < AHEAD; ++u) {
-            const int event = first + 32 * u + lane, row = event < input.n_events ? row_from(g, place[u], px, py) : -1;
-            const unsigned inside = __ballot_sync(FULL_WARP, row >= 0);
-            const int rank = __popc(inside & ((1u << lane) - 1));
-            if (row >= 0) {
-                chunk.intervals[queued + rank].e = e[u];
-                chunk.intervals[queued + rank].offset = row * weights.pitch;
-                if (field) field[kept + rank] = event;
+            const real e = ahead_e[u];
+            const Place at = unpack_place(ahead_place[u] - corner);  // wraps to large numbers where it lies before the field
+            const bool mine = e > 0 && (unsigned)at.x < (unsigned)g.filter_x && (unsigned)at.y < (unsigned)g.filter_y;
+            if (INCOMING + 32 * u + lane < left) {
+                ahead_e[u] = factors[32 * u];
+                ahead_place[u] = places[32 * u];
+            } else {
+                ahead_e[u] = 0;
+            }
+            const unsigned inside = __ballot_sync(FULL_WARP, mine);
+            const int rank = __popc(inside & earlier_lanes);
+            if (mine) {
+                chunk.intervals[queued + rank].e = e;
+                chunk.intervals[queued + rank].offset = filter_row(g, at.c, at.x, at.y) * weights.pitch;
+                if (field) field[kept + rank] = event + 32 * u;
             }
             queued += __popc(inside);
             kept += __popc(inside);
         }
+        event += INCOMING;
         __syncwarp();
-        const bool last = first + INCOMING >= input.n_events;
+        const bool last = left <= INCOMING;
         while (queued > most || (last && queued > 0)) {  // the event after a chunk must be known
             const int n = min(queued, most);
             const int per = add_up(chunk, n, n < queued ? chunk.intervals[n].e : last_factor, weights, first_column, out.c, train.fall);
@@ -265,15 +276,15 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
             __syncwarp();
             // What is left, at most INCOMING, moves to the front.
             queued -= n;
-            Interval<real> left[AHEAD];
+            Interval<real> rest[AHEAD];
 #pragma unroll
             for (int u = 0; u < AHEAD; ++u) {
-                if (32 * u + lane < queued) left[u] = chunk.intervals[n + 32 * u + lane];
+                if (32 * u + lane < queued) rest[u] = chunk.intervals[n + 32 * u + lane];
             }
             __syncwarp();
 #pragma unroll
             for (int u = 0; u < AHEAD; ++u) {
-                if (32 * u + lane < queued) chunk.intervals[32 * u + lane] = left[u];
+                if (32 * u + lane < queued) chunk.intervals[32 * u + lane] = rest[u];
             }
             __syncwarp();
         }
@@ -299,7 +310,11 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
     const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, pitch = tiles * width;
     const int rows = g.pre_c * g.filter_x * g.filter_y;
     real* own_weights = reinterpret_cast<real*>(shared_memory);
-    if (staged) {
+    if (staged && pitch == g.post_c && ((size_t)weights & 15) == 0) {
+        const int each = 16 / sizeof(real);  // pitch is a multiple of 4
+        for (int k = threadIdx.x * each; k < rows * pitch; k += blockDim.x * each) copy_16_bytes(own_weights + k, weights + k);
+        commit_copies();
+    } else if (staged) {
         for (int row = warp; row < rows; row += n_warps) {
             for (int column = lane; column < pitch; column += 32) {
                 if (column < g.post_c) copy_number(own_weights + row * pitch + column, weights + row * g.post_c + column);
