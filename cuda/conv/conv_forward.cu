@@ -39,7 +39,7 @@ __device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, 
             a = fma(part, interval.e, a);
             near |= fma(-a, interval.y_low, b) - train.fall >= interval.limit;
         }
-        for (int from = 0; near;) {  // the first candidate from there on, with its sums; then the exact test
+        for (int from = 0; near && train.fall < Constants<real>::infinity();) {  // the first candidate from there on; then the exact test
             int hit = -1;
             real own_a = train.a, own_b = train.b, hit_a = 0, hit_b = 0;
 #pragma unroll
@@ -108,7 +108,8 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
     int* field = fields + unit * field_capacity;
     keeps_fields = keeps_fields && tile == 0;
 
-    real ahead_e[AHEAD];
+    const unsigned corner = pack_place({px * g.stride_x, py * g.stride_y, 0}), earlier_lanes = (1u << lane) - 1;
+    real ahead_e[AHEAD];  // 0: no event
     unsigned ahead_place[AHEAD];
 #pragma unroll
     for (int u = 0; u < AHEAD; ++u) {
@@ -125,22 +126,22 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
         for (int u = 0; u < AHEAD; ++u) {
             e[u] = ahead_e[u];
             place[u] = ahead_place[u];
+            if (last) continue;
             const int event = first + 32 * (AHEAD + u) + lane;
-            if (event < n_events) {
-                ahead_e[u] = factors[event];
-                ahead_place[u] = places[event];
-            }
+            ahead_e[u] = event < n_events ? factors[event] : real(0);
+            ahead_place[u] = event < n_events ? places[event] : 0;
         }
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
-            const int event = first + 32 * u + lane;
-            const int row = event < n_events ? row_from(g, place[u], px, py) : -1;
-            const unsigned inside = __ballot_sync(FULL_WARP, row >= 0);
-            const int rank = __popc(inside & ((1u << lane) - 1));
-            if (row >= 0) {
+            if (first + 32 * u >= n_events) break;
+            const Place at = place_in_field(place[u], corner);
+            const bool mine = e[u] > 0 && lies_inside(g, at);
+            const unsigned inside = __ballot_sync(FULL_WARP, mine);
+            const int rank = __popc(inside & earlier_lanes);
+            if (mine) {
                 queue.e[queued + rank] = e[u];
-                queue.offset[queued + rank] = row * g.post_c;
-                if (keeps_fields) field[kept + rank] = event;
+                queue.offset[queued + rank] = filter_row(g, at.c, at.x, at.y) * g.post_c;
+                if (keeps_fields) field[kept + rank] = first + 32 * u + lane;
             }
             queued += __popc(inside);
             kept += __popc(inside);

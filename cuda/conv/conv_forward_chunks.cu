@@ -248,8 +248,8 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
             const real e = ahead_e[u];
-            const Place at = unpack_place(ahead_place[u] - corner);  // wraps to large numbers where it lies before the field
-            const bool mine = e > 0 && (unsigned)at.x < (unsigned)g.filter_x && (unsigned)at.y < (unsigned)g.filter_y;
+            const Place at = place_in_field(ahead_place[u], corner);
+            const bool mine = e > 0 && lies_inside(g, at);
             if (INCOMING + 32 * u + lane < left) {
                 ahead_e[u] = factors[32 * u];
                 ahead_place[u] = places[32 * u];

@@ -51,13 +51,26 @@ struct Parts {
 // spikes add to a weight per event.
 template <typename real>
 __device__ __forceinline__ real through_resets(Gain<real>* gains, const real* inverse_slopes, int count, real tau, real reset) {
+    constexpr int AHEAD = 4;  // spikes whose numbers are at hand before they take their turn
     real later = 0, bound = 0;
-    for (int k = count - 1; k >= 0; --k) {
-        const real q = gains[k].q, y = 1 / q;
-        const real response = (gains[k].g + later * q) * inverse_slopes[k], gain = response * tau;
-        later += response * reset * y;
-        bound += abs(gain) / 4;
-        gains[k].g = gain * y * y;
+    for (int last = count - 1; last >= 0; last -= AHEAD) {
+        Gain<real> spikes[AHEAD];
+        real y[AHEAD], inverse[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            const int k = max(last - u, 0);
+            spikes[u] = gains[k];
+            inverse[u] = inverse_slopes[k];
+            y[u] = 1 / spikes[u].q;
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            if (last - u < 0) break;
+            const real response = (spikes[u].g + later * spikes[u].q) * inverse[u], gain = response * tau;
+            later += response * reset * y[u];
+            bound += abs(gain) / 4;
+            gains[last - u].g = gain * y[u] * y[u];
+        }
     }
     return bound;
 }

@@ -13,10 +13,10 @@ __device__ __forceinline__ Place unpack_place(unsigned packed) {
     return {(int)(packed & 1023), (int)(packed >> 10 & 1023), (int)(packed >> 20)};
 }
 
-// Row of the weights through which the event reaches position (px, py); -1: it does not.
-__device__ __forceinline__ int row_from(const Geometry& g, unsigned packed, int px, int py) {
-    const Place place = unpack_place(packed);
-    const int fx = place.x - px * g.stride_x, fy = place.y - py * g.stride_y;
-    const bool inside = (unsigned)fx < (unsigned)g.filter_x && (unsigned)fy < (unsigned)g.filter_y;
-    return inside ? filter_row(g, place.c, fx, fy) : -1;
+// The event as the filter at a position sees it: x and y are filter elements, or lie outside the filter. corner: the packed place of channel 0
+// at filter element (0, 0) of the position. What lies before it wraps to large numbers.
+__device__ __forceinline__ Place place_in_field(unsigned packed, unsigned corner) { return unpack_place(packed - corner); }
+
+__device__ __forceinline__ bool lies_inside(const Geometry& g, const Place& in_field) {
+    return in_field.x < g.filter_x && in_field.y < g.filter_y;
 }
