@@ -17,6 +17,14 @@ EACH, MOST_THREADS = 4, 256  # of dense_forward_each
 EACH_BELOW = 32  # neurons, from which a warp has work for all its lanes
 
 
+def tiles_of(n_post, batch):
+    """Blocks that share the neurons of a sample: so few that each has up to 32, but more if two blocks per multiprocessor are not reached."""
+    tiles = blocks(n_post, 32)
+    if batch * tiles > MULTIPROCESSORS:
+        tiles = max(tiles, min(blocks(n_post, 16), 2 * MULTIPROCESSORS // batch))
+    return tiles
+
+
 def layout(n_blocks, capacity, itemsize, most=MOST):
     """(events of a round, threads, shared bytes) for so many blocks."""
     events = LIST * blocks(min(capacity, most), LIST)
@@ -48,6 +56,8 @@ def dense_forward(events, weights, neuron, t_max, times, counts, slopes, status,
         run(kernels.kernel("lif/dense_forward_each", "dense_forward_each", dtype), (n_post, batch), threads,
             (*events_in, *parameters, *written), 2 * n_slots * dtype.itemsize)  # fmt: skip
         return
-    events_at_once, threads, shared = layout(batch * blocks(n_post, 32), capacity, dtype.itemsize, most)
-    run(kernels.kernel("lif/dense_forward", "dense_forward", dtype), (blocks(n_post, 32), batch), threads,
-        (*events_in, np.int32(events_at_once), *parameters, *written), shared)  # fmt: skip
+    width = blocks(n_post, tiles_of(n_post, batch))
+    tiles = blocks(n_post, width)
+    events_at_once, threads, shared = layout(batch * tiles, capacity, dtype.itemsize, most)
+    run(kernels.kernel("lif/dense_forward", "dense_forward", dtype), (tiles, batch), threads,
+        (*events_in, np.int32(width), np.int32(events_at_once), *parameters, *written), shared)  # fmt: skip

@@ -11,7 +11,7 @@ struct __align__(4 * sizeof(real)) Interval {
     real e;      // factor E of the event
     real y_low;  // 1 / E_next
     real limit;  // infinity where the next event has the same time: no interval, no test
-    int offset;  // of the row of weights
+    int offset;  // of the row of weights, in numbers or bytes
 };
 
 template <typename real>
