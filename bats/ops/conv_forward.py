@@ -19,7 +19,7 @@ from bats.ops.layer_backward import rows_of, spread
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
 CHUNKS_FROM = 256  # events that a receptive field may hold, from which chunks of them beat one after the other
-LIST, LISTS, INCOMING, MOST_WARPS = 8, 3, 64, 20  # as in conv_forward_chunks.cu
+LIST, LISTS, INCOMING, MOST_WARPS = 9, 3, 64, 20  # as in conv_forward_chunks.cu
 UNSTAGED_WARPS = 8  # of a block that leaves the first-level cache to the weights
 LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
 

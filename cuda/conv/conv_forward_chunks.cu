@@ -13,7 +13,8 @@
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 
-constexpr int LIST = 8, LISTS = 3;            // events of a list, lists of a stretch at most
+// Events of a list, lists of a stretch at most. LIST is odd: lanes that read records of several stretches at once then meet different banks.
+constexpr int LIST = 9, LISTS = 3;
 constexpr int AHEAD = 2, INCOMING = 32 * AHEAD;  // events of the sample looked at together
 constexpr int WARPS = 20;                     // of a block, at most
 
@@ -42,7 +43,7 @@ struct TileWeights {
 // A warp's room in shared memory.
 template <typename real>
 struct Chunk {
-    Interval<real>* intervals;              // [stretches LISTS LIST + INCOMING]: of the events that wait; e and offset before a chunk is begun
+    Interval<real>* intervals;              // [stretches LISTS LIST + INCOMING]: of the events that wait; before a chunk is begun, `limit` is the index
     real *a, *b;                            // [stretches LISTS, width]: sums within the stretch before every list; at the first list of a stretch,
                                             // where they are 0, the sums over all events before the stretch
     real* distance;                         // [stretches LISTS, width]: what the resets must not exceed for a spike in the list
@@ -67,16 +68,22 @@ __device__ __forceinline__ Chunk<real> chunk_at(char* memory, int width, int str
     return chunk;
 }
 
+// An index in the place of a number.
+__device__ __forceinline__ float as_number(int index, float) { return __int_as_float(index); }
+__device__ __forceinline__ double as_number(int index, double) { return __longlong_as_double(index); }
+__device__ __forceinline__ int as_index(float number) { return __float_as_int(number); }
+__device__ __forceinline__ int as_index(double number) { return (int)__double_as_longlong(number); }
+
 template <typename real>
 __device__ __forceinline__ Four<real>& four_at(real* values) {
     return *reinterpret_cast<Four<real>*>(values);
 }
 
-// Sums of the first n events that wait, and the lists in which channels may spike. e_end: factor of the event that follows.
-// Returns lists per stretch.
+// Sums of the first n events that wait, and the lists in which channels may spike. e_end: factor of the event that follows; field: where the
+// indices of the events go, or null. Returns lists per stretch.
 template <bool STAGED, typename real>
 __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_end, const TileWeights<STAGED, real>& weights, int first_column,
-                                      real c, real own_fall) {
+                                      real c, real own_fall, int* field) {
     const int lane = threadIdx.x & 31, groups = chunk.width / 4, width = chunk.width;
     const bool works = lane < groups * chunk.stretches;  // the others do the same as the last one, and keep it to themselves
     const int worker = min(lane, groups * chunk.stretches - 1), stretch = worker / groups, column = worker % groups * 4;
@@ -85,6 +92,7 @@ __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_en
         Interval<real>& interval = chunk.intervals[k];
         if (k < n) {
             const Interval<real> made = make_interval(interval.e, k + 1 < n ? chunk.intervals[k + 1].e : e_end, 0, c);
+            if (field) field[k] = as_index(interval.limit);
             interval.y_low = made.y_low;
             interval.limit = made.limit;
         } else {
@@ -241,7 +249,7 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
         ahead_e[u] = 32 * u + lane < input.n_events ? factors[32 * u] : real(0);
         ahead_place[u] = 32 * u + lane < input.n_events ? places[32 * u] : 0;
     }
-    int queued = 0, kept = 0, event = lane;
+    int queued = 0, kept = 0, event = lane;  // kept: events of the field that are done with
     for (int left = input.n_events; left > 0; left -= INCOMING) {
         factors += INCOMING;
         places += INCOMING;
@@ -259,19 +267,18 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
             const unsigned inside = __ballot_sync(FULL_WARP, mine);
             const int rank = __popc(inside & earlier_lanes);
             if (mine) {
-                chunk.intervals[queued + rank].e = e;
-                chunk.intervals[queued + rank].offset = filter_row(g, at.c, at.x, at.y) * weights.pitch;
-                if (field) field[kept + rank] = event + 32 * u;
+                chunk.intervals[queued + rank] = {e, 0, as_number(event + 32 * u, e), filter_row(g, at.c, at.x, at.y) * weights.pitch};
             }
             queued += __popc(inside);
-            kept += __popc(inside);
         }
         event += INCOMING;
         __syncwarp();
         const bool last = left <= INCOMING;
         while (queued > most || (last && queued > 0)) {  // the event after a chunk must be known
             const int n = min(queued, most);
-            const int per = add_up(chunk, n, n < queued ? chunk.intervals[n].e : last_factor, weights, first_column, out.c, train.fall);
+            const int per = add_up(chunk, n, n < queued ? chunk.intervals[n].e : last_factor, weights, first_column, out.c, train.fall,
+                                   field ? field + kept : nullptr);
+            kept += n;
             search(chunk, lane < chunk.width ? chunk.lists[lane] : 0, per, weights, first_column + lane, out, train);
             __syncwarp();
             // What is left, at most INCOMING, moves to the front.
