@@ -198,6 +198,42 @@ class Steps(Cuda):
         self.assertEqual(first, self.run_steps(False, source))
 
 
+class Parts(Cuda):
+    def gradients(self, plain=None, regularized=None):
+        """Gradients of a network in which the layer named `plain` uses the general kernels, and `regularized` has a regularizer."""
+        rng = np.random.default_rng(3)
+        neuron = {"tau_s": 0.1, "theta": 0.02, "delta_theta": 0.02}
+
+        def regularizer(name):
+            return {"regularizer": bats.SpikeRateRegularizer(0.2, 0.5, 1.0)} if name == regularized else {}
+
+        layers = [
+            bats.ConvInputLayer((9, 8, 2), "input"),
+            bats.ConvLIFLayer(None, (3, 2, 5), max_n_spike=3, name="conv_1", **neuron, **regularizer("conv_1")),
+            bats.PoolingLayer(None, "pool", window=(2, 3)),  # leaves columns out
+            bats.ConvLIFLayer(None, (2, 2, 6), max_n_spike=3, name="conv_2", **neuron),
+            bats.LIFLayer(None, 40, max_n_spike=6, name="hidden", **neuron, **regularizer("hidden")),
+            bats.LIFLayer(None, 5, max_n_spike=6, name="output", **neuron),
+        ]
+        network = bats.Network(layers, device=self.device, dtype="float64", seed=1)
+        for layer in network.trainable_layers:
+            layer._fast.enabled = plain not in ("all", layer.name)
+        times, counts = random_trains(rng, 4, layers[0].n_neurons, 2, 0.25)
+        out, _ = network.forward(times, counts, 0.3, training=True)
+        errors = np.random.default_rng(4).normal(size=out.shape)
+        return [to_numpy(gradient).copy() for gradient in network.backward(self.array(errors, np.float64)) if gradient is not None]
+
+    def test_layers_that_take_no_parts(self):
+        """Errors that a layer leaves in parts reach layers with general kernels, and those with a regularizer."""
+        for regularized in (None, "conv_1", "hidden"):
+            expected = self.gradients("all", regularized)
+            for plain in (None, "conv_1", "conv_2", "hidden", "output"):
+                with self.subTest(regularized=regularized, plain=plain):
+                    for a, b in zip(self.gradients(plain, regularized), expected, strict=True):
+                        self.assertGreater(np.abs(b).max(), 0)
+                        np.testing.assert_allclose(a, b, atol=1e-9 * np.abs(b).max())
+
+
 del test_conv_against_oracle, test_networks_against_oracle  # else their classes would run here again
 
 if __name__ == "__main__":
