@@ -191,10 +191,14 @@ __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_en
 template <bool STAGED, typename real>
 __device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists, int per, const TileWeights<STAGED, real>& weights, int column,
                                        const SpikeWriter<real>& out, Train<real>& train) {
-    const int lane = threadIdx.x & 31, n_lists = chunk.stretches * per;
-    const int inverse = (256 + per - 1) / per;  // list / per == list * inverse >> 8 for lists below 32
+    const int lane = threadIdx.x & 31, inverse = (256 + per - 1) / per;  // list / per == list * inverse >> 8 for lists below 32
     int from = 0;  // events of the list before it are done with
-    while (lists) {
+    while (true) {
+        while (lists && chunk.distance[(__ffs(lists) - 1) * chunk.width + lane] < train.fall) {  // the resets have grown since
+            lists &= lists - 1;
+            from = 0;
+        }
+        if (lists == 0) break;
         const int list = __ffs(lists) - 1, first = (list * inverse >> 8) * per;  // of the stretch
         const Interval<real>* intervals = chunk.intervals + list * LIST;
         const real within_a = list > first ? chunk.a[list * chunk.width + lane] : real(0);
@@ -213,19 +217,12 @@ __device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists,
                 hit_b = b;
             }
         }
+        if (hit < LIST) fire_within(out, intervals[hit], hit_a, hit_b, train);
         from = hit + 1;
-        unsigned open = lists;  // lists that the resets leave
-        if (hit < LIST) {
-            fire_within(out, intervals[hit], hit_a, hit_b, train);
-            open = 0;
-#pragma unroll 6
-            for (int other = 0; other < n_lists; ++other) open |= chunk.distance[other * chunk.width + lane] >= train.fall ? 1u << other : 0u;
-        }
-        if (from >= LIST || !(open >> list & 1)) {
+        if (from >= LIST) {
             from = 0;
             lists &= lists - 1;
         }
-        lists &= open;
     }
 }
 
@@ -303,9 +300,9 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks ceil(B * positions * tiles / warps), up to WARPS warps; a tile is `width` channels, a multiple of 4 and at most 32. stride: positions
-// that follow one another are far apart, so that every block gets busy ones and idle ones; the tiles of one are neighbours and read
-// the same events. Shared memory: the weights if `staged`, room_bytes for every warp.
+// blocks ceil(B * positions * tiles / warps), up to WARPS warps; a tile is `width` channels, a multiple of 4 and at most 32. stride: units
+// that follow one another are far apart, so that every block gets busy ones and idle ones. Shared memory: the weights if
+// `staged`, room_bytes for every warp.
 template <typename real>
 __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
         const real* factors, const unsigned* places, const int* event_counts, int capacity,
@@ -342,9 +339,9 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
     if (index >= n_units) return;
     char* rooms = reinterpret_cast<char*>(own_weights + (staged ? rows * pitch : 0));
     const Chunk<real> chunk = chunk_at<real>(rooms + warp * room_bytes, width, stretches);
-    const long long field = index / tiles * stride % (n_units / tiles);
+    const long long unit = index * stride % n_units, field = unit / tiles;
     const size_t s = field / n_positions;
-    const int tile = index % tiles, position = field % n_positions, channel = tile * width + lane;
+    const int tile = unit % tiles, position = field % n_positions, channel = tile * width + lane;
     const bool valid = lane < width && channel < g.post_c;
     const int i = position * g.post_c + (valid ? channel : 0);
     const size_t first_slot = s * n_slots * n_post + i;

@@ -133,18 +133,17 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         const int n_items = n_units * width;
         for (int place = t; place < n_items * n_slots; place += blockDim.x) {
             const int k = place / n_items, item = place - k * n_items, u = item / width, c = item - u * width;
-            const size_t s = samples[u], i = positions[u] * g.post_c + first_c + min(c, n_c - 1);
+            const size_t s = samples[u], i = positions[u] * g.post_c + first_c + c;
+            const int count = c < n_c ? counts[s * n_post + i] : 0;
+            if (k == 0) n_of[item] = count;
+            if (k >= count) continue;
             const size_t spike = (s * n_slots + k) * n_post + i;
-            const int count = counts[s * n_post + i];
-            const real time = times[spike];  // loaded whether there is a spike or not, as the slope: one wait instead of two
             real slope = slopes[spike];
-            if (k == 0) n_of[item] = c < n_c ? count : 0;
-            if (k >= count || c >= n_c) continue;
             if (slope < slope_floor) {
                 slope = slope_floor;
                 atomicAdd(&bounded[s * 4], 1ull);
             }
-            gains[(size_t)item * n_slots + k] = {exp(time / tau), parts.sum(spike, time)};
+            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), parts.sum(spike, times[spike])};
             inverse_slopes[(size_t)item * n_slots + k] = 1 / slope;
         }
         __syncthreads();
@@ -229,21 +228,12 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 __syncwarp();
                 const int first_place = base_c * pitch + row;
                 if (wants_errors) {
-                    while (active) {  // two neurons at a time: their chains of operations do not depend on each other
-                        const int one = __ffs(active) - 1;
-                        active &= active - 1;
-                        const int two = active ? __ffs(active) - 1 : one;
-                        const bool both = active;
-                        active &= active - 1;
-                        const int place = first_place + one * pitch, other_place = first_place + two * pitch;
-                        const Gain<real> all = later[one], other = later[two];
-                        const real w = own_weights[place], other_w = own_weights[other_place];
-                        const real d = all.q - factor * all.g, other_d = other.q - factor * other.g;  // sum G (q - E), in units of the channel
-                        error += w * (factor * all.g - d);
+                    for (; active; active &= active - 1) {
+                        const int source = __ffs(active) - 1, place = first_place + source * pitch;
+                        const Gain<real> all = later[source];
+                        const real d = all.q - factor * all.g;  // sum G (q - E), in units of the channel
+                        error += own_weights[place] * (factor * all.g - d);
                         FixedPoint<real>::add(&sums[place], -d * factor);
-                        if (!both) break;
-                        error += other_w * (factor * other.g - other_d);
-                        FixedPoint<real>::add(&sums[other_place], -other_d * factor);
                     }
                 } else {
                     for (; active; active &= active - 1) {

@@ -6,7 +6,7 @@
 // kept, and the greatest distance to the limit among the 32. Then a warp per neuron looks for the first 32 events whose
 // distance, with all stretches before, can reach the resets so far, and searches these, a lane each, spike by spike.
 #include "common/block.cuh"
-#include "common/bounded_factor.cuh"
+#include "conv/records.cuh"
 #include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
 #include "lif/interval.cuh"

@@ -3,7 +3,6 @@
 // Sums without resets do not depend on the spikes: they are made before, for stretches of events in parallel. Of the running sums those at
 // the start of every list of 32 events are kept, and the greatest distance to the limit among the 32.
 #include "common/block.cuh"
-#include "fused/batch.cuh"
 #include "lif/interval.cuh"
 
 constexpr int LIST = 32;  // events that are searched together
@@ -62,14 +61,12 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
             if (candidates & open) look_ahead(base + __ffs(candidates & open) - 1);
             const real b = kept.b[list * kept.pitch] + warp_inclusive_sum(part);
             const real a = kept.a[list * kept.pitch] + warp_inclusive_sum(part * interval.e);
-            const real y_low = interval.limit < Constants<real>::infinity() ? interval.y_low : Constants<real>::nan();  // NaN: never crosses
-            const real inverse_two_a = reciprocal(a + a);
-            real y_high = reciprocal(interval.e);
+            const bool tested = interval.limit < Constants<real>::infinity();
+            real y_high = 1 / interval.e;
             unsigned pending = FULL_WARP;  // events whose following interval is still to be searched
             while (!done) {
-                const Crossing<real> next = crossing(a, b - train.fall, out.c, inverse_two_a, y_high, y_low);
-                const real own_drop = out.reset * reciprocal(next.y);
-                const unsigned hits = __ballot_sync(FULL_WARP, (pending >> lane & 1) && next.crosses);
+                const bool hit = tested && (pending >> lane & 1) && crosses(a, b - train.fall, out.c, y_high, interval.y_low);
+                const unsigned hits = __ballot_sync(FULL_WARP, hit);
                 if (hits == 0) break;
                 if (train.n == out.n_slots) {
                     train.overflow = true;
@@ -78,10 +75,11 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
                 }
                 const int first = __ffs(hits) - 1;
                 pending = FULL_WARP << first;
-                const real drop = __shfl_sync(FULL_WARP, own_drop, first);
+                const Spike<real> spike = first_crossing(a, b - train.fall, out.c, y_high, interval.y_low);  // of use in one lane only
+                const real drop = __shfl_sync(FULL_WARP, out.reset / spike.y, first);
                 if (lane == first) {
-                    keep_spike(out, train.n, {next.y, next.x * next.y});
-                    y_high = next.y;  // the rest of this interval begins at the spike
+                    keep_spike(out, train.n, spike);
+                    y_high = spike.y;  // the rest of this interval begins at the spike
                 }
                 train.fall += drop;
                 ++train.n;
