@@ -53,6 +53,7 @@ from bats.ops.weight_gradient import scratch_for as gradient_scratch
 
 __all__ = [
     "MOST_PARAMETERS",
+    "Parts",
     "SteppedNeuron",
     "accumulate_metrics",
     "adam",

@@ -104,7 +104,7 @@ def chunk_layout(batch, geometry, itemsize, limit=None):
 def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, prepared=False,
                  variant=None, limit=None):  # fmt: skip
     """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields.
-    prepared: whether bucket_sort left factors and places there. variant: "events", one after the other, or "chunks" of them, None chooses.
+    prepared: whether bucket_sort left them there. variant: "events", one after the other, or "chunks" of them; None chooses.
     limit: bytes of shared memory per block, default what the device has."""
     batch, n_slots = times.shape[:2]
     dtype = weights.dtype
@@ -136,7 +136,8 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
         n_units = batch * n_positions * shape.tiles
         run(
             kernels.kernel("conv/conv_forward_chunks", "conv_forward_chunks", dtype), (blocks(n_units, shape.warps),), 32 * shape.warps,
-            (*events_in, np.int32(batch), np.int32(shape.tiles), np.int32(shape.width), np.int32(shape.stretches), np.int32(spread(n_units)),
+            (*events_in, np.int32(batch), np.int32(shape.tiles), np.int32(shape.width), np.int32(shape.stretches),
+             np.int32(spread(n_units)),
              np.int32(shape.staged), np.int32(shape.room), *parameters, *written, *lists_and_sizes),
             shape.shared,
         )  # fmt: skip

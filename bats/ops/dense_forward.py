@@ -18,7 +18,7 @@ EACH_BELOW = 32  # neurons, from which a warp has work for all its lanes
 
 
 def tiles_of(n_post, batch):
-    """Blocks that share the neurons of a sample: so few that each has up to 32, but more if two blocks per multiprocessor are not reached."""
+    """Blocks that share the neurons of a sample, up to 32 each; more blocks if else the multiprocessors would not have two of them."""
     tiles = blocks(n_post, 32)
     if batch * tiles > MULTIPROCESSORS:
         tiles = max(tiles, min(blocks(n_post, 16), 2 * MULTIPROCESSORS // batch))

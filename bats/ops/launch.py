@@ -2,8 +2,8 @@
 
 
 def run(kernel, grid, n_threads, arguments, shared=0):
-    """Launches a CuPy kernel that calls start_after_previous() (cuda/fused/dependent_launch.cuh) before it touches what earlier kernels wrote: its blocks
-    may begin while the kernel before ends. grid: up to three numbers of blocks; shared: bytes of shared memory."""
+    """Launches a CuPy kernel that calls start_after_previous() (cuda/fused/dependent_launch.cuh) before it touches what the kernel before
+    wrote: its blocks may begin while that one ends. grid: up to three numbers of blocks; shared: bytes of shared memory."""
     from bats.fused.launch import launch  # here: bats.fused imports bats.ops
 
     if shared > kernel.max_dynamic_shared_size_bytes:

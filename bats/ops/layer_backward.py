@@ -59,7 +59,8 @@ class Parts(NamedTuple):
         n, capacity = events.times.shape
         run(
             kernels.kernel("conv/layer_backward", "add_taps", errors.dtype), (min(blocks(capacity, 256), 16), n), 256,
-            (*self.arguments(), events.times, events.positions, events.counts, np.int32(capacity), np.int32(self.taps.shape[2]), errors),
+            (*self.arguments(), events.times, events.positions, events.counts, np.int32(capacity),
+             np.int32(self.taps.shape[2]), errors),
         )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def _even_part(batch, most):
 
 @functools.cache
 def layout(batch, geometry, n_slots, capacity, itemsize, train_size, limit=None):
-    """Layout for `batch` samples, or None if not even one channel fits. train_size: of the spike trains that wait for errors, 0: none do."""
+    """Layout for `batch` samples, or None if not even one channel fits. train_size: of the spike trains that wait for errors, or 0."""
     wants_errors = train_size > 0
     limit = limit or _shared_limit()
     rows, n_positions = rows_of(geometry), geometry.post_x * geometry.post_y
@@ -127,8 +128,8 @@ def layout(batch, geometry, n_slots, capacity, itemsize, train_size, limit=None)
 
 
 def scratch_for(xp, batch, geometry, n_slots, capacity, dtype, train_size, limit=None):
-    """What layer_backward needs beside its arguments, a dict of arrays; None where it cannot be used. train_size: slots times neurons of the
-    spike trains that the input events come from, if their errors are wanted, else 0."""
+    """What layer_backward needs beside its arguments, a dict of arrays; None where it cannot be used. train_size: slots times neurons of
+    the spike trains that the input events come from, if their errors are wanted, else 0."""
     itemsize = np.dtype(dtype).itemsize
     shape = layout(batch, geometry, n_slots, capacity, itemsize, train_size, limit)
     if shape is None:
@@ -137,7 +138,8 @@ def scratch_for(xp, batch, geometry, n_slots, capacity, dtype, train_size, limit
     return {
         "layout": shape,
         "partial": xp.empty((shape.unit_blocks, rows_of(geometry), geometry.post_c), dtype=dtype),
-        "taps": xp.zeros((shape.groups, shape.at_once, train_size, taps), dtype=dtype),  # 0 where no position sees a neuron: nobody writes there
+        # 0 where no position sees a neuron: nobody writes there
+        "taps": xp.zeros((shape.groups, shape.at_once, train_size, taps), dtype=dtype),
     }
 
 
@@ -150,8 +152,8 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
     [C_pre, FY, FX, C]; pre_errors [B, *events.train_shape] (written where the input has a spike) or None; bounded [B, 4]: to column 0 is
     added the number of spikes whose slope was raised to neuron.slope_floor; scratch: from scratch_for(batch B). All times below 8 tau.
     in_parts: pre_errors may be left as they are if they are not added up yet.
-    Returns [(sums, how many, gradient)], which add_partial turns into the gradient ([] if there is no sample: gradient is then 0), and Parts
-    if pre_errors were left, else None.
+    Returns [(sums, how many, gradient)], which add_partial turns into the gradient ([] if there is no sample: gradient is then 0), and
+    Parts if pre_errors were left, else None.
     """
     batch, n_slots, n_post = times.shape
     dtype = times.dtype
@@ -171,7 +173,7 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
     shape, partial, taps = scratch["layout"], scratch["partial"], scratch["taps"]
     wants_errors = pre_errors is not None
     if wants_errors and taps.shape[2] != pre_errors[0].size:
-        raise ValueError(f"pre_errors: expected {taps.shape[2]} numbers per sample, as the scratch was made for, received {pre_errors[0].size}")
+        raise ValueError(f"pre_errors: expected {taps.shape[2]} per sample, as the scratch was made for, received {pre_errors[0].size}")
     waiting = None
     capacity = events.times.shape[1]
     field_capacity = 0 if fields is None else fields.lists.shape[2]

@@ -39,7 +39,7 @@ __device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, 
             a = fma(part, interval.e, a);
             near |= fma(-a, interval.y_low, b) - train.fall >= interval.limit;
         }
-        for (int from = 0; near && train.fall < Constants<real>::infinity();) {  // the first candidate from there on; then the exact test
+        for (int from = 0; near && train.fall < Constants<real>::infinity();) {  // the first candidate from there on, then exactly
             int hit = -1;
             real own_a = train.a, own_b = train.b, hit_a = 0, hit_b = 0;
 #pragma unroll

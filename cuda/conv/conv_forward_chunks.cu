@@ -2,10 +2,10 @@
 // conv_forward.cu is the variant for few.
 //
 // A warp owns one position of one sample and up to 32 of its channels (a tile); the warps of a block share the weights, in shared memory if
-// they fit. A warp collects the events of its receptive field in order and works them off in chunks. Sums without resets
-// do not depend on spikes (lif/interval.cuh): a lane adds up four channels over one stretch of the chunk, and keeps
-// the sums at the start of every LIST events and the greatest distance to the limit among them. With the sums of the stretches before, these
-// distances say in which lists a channel may spike; then a lane per channel goes through its own lists.
+// they fit. A warp collects the events of its receptive field in order and works them off in chunks. Sums without resets do not
+// depend on spikes (lif/interval.cuh): a lane adds up four channels over one stretch of the chunk, and keeps the sums at the start of every
+// LIST events and the greatest distance to the limit among them. With the sums of the stretches before, these distances say in which
+// lists a channel may spike; then a lane per channel goes through its own lists.
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
 #include "conv/records.cuh"
@@ -13,7 +13,7 @@
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 
-// Events of a list, lists of a stretch at most. LIST is odd: lanes that read records of several stretches at once then meet different banks.
+// Events of a list, lists of a stretch at most. LIST is odd: lanes that read records of several stretches at once meet different banks.
 constexpr int LIST = 9, LISTS = 3;
 constexpr int AHEAD = 2, INCOMING = 32 * AHEAD;  // events of the sample looked at together
 constexpr int WARPS = 20;                     // of a block, at most
@@ -43,8 +43,9 @@ struct TileWeights {
 // A warp's room in shared memory.
 template <typename real>
 struct Chunk {
-    Interval<real>* intervals;              // [stretches LISTS LIST + INCOMING]: of the events that wait; before a chunk is begun, `limit` is the index
-    real *a, *b;                            // [stretches LISTS, width]: sums within the stretch before every list; at the first list of a stretch,
+    Interval<real>* intervals;              // [stretches LISTS LIST + INCOMING]: of the events that wait; until their chunk is begun, `limit`
+                                            // is the event's index
+    real *a, *b;                            // [stretches LISTS, width]: sums within the stretch before every list; at the stretch's first,
                                             // where they are 0, the sums over all events before the stretch
     real* distance;                         // [stretches LISTS, width]: what the resets must not exceed for a spike in the list
     real *carried_a, *carried_b, *fall;     // [width]: sums over all events before the chunk; resets
@@ -79,11 +80,11 @@ __device__ __forceinline__ Four<real>& four_at(real* values) {
     return *reinterpret_cast<Four<real>*>(values);
 }
 
-// Sums of the first n events that wait, and the lists in which channels may spike. e_end: factor of the event that follows; field: where the
-// indices of the events go, or null. Returns lists per stretch.
+// Sums of the first n events that wait, and the lists in which channels may spike. e_end: factor of the event that follows; field: where
+// the indices of the events go, or null. Returns lists per stretch.
 template <bool STAGED, typename real>
-__device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_end, const TileWeights<STAGED, real>& weights, int first_column,
-                                      real c, real own_fall, int* field) {
+__device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_end, const TileWeights<STAGED, real>& weights,
+                                      int first_column, real c, real own_fall, int* field) {
     const int lane = threadIdx.x & 31, groups = chunk.width / 4, width = chunk.width;
     const bool works = lane < groups * chunk.stretches;  // the others do the same as the last one, and keep it to themselves
     const int worker = min(lane, groups * chunk.stretches - 1), stretch = worker / groups, column = worker % groups * 4;
@@ -139,7 +140,8 @@ __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_en
     __syncwarp();
     Four<real> before_a = four_at(chunk.carried_a + column), before_b = four_at(chunk.carried_b + column);
     for (int earlier = 0; earlier < stretch; ++earlier) {
-        const Four<real> more_a = four_at(chunk.a + earlier * per * width + column), more_b = four_at(chunk.b + earlier * per * width + column);
+        const int from = earlier * per * width + column;
+        const Four<real> more_a = four_at(chunk.a + from), more_b = four_at(chunk.b + from);
 #pragma unroll
         for (int h = 0; h < 4; ++h) {
             before_a.of[h] += more_a.of[h];
@@ -189,8 +191,8 @@ __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_en
 
 // A lane's channel, in column `column`, goes through the lists in which it may spike; per: lists of a stretch.
 template <bool STAGED, typename real>
-__device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists, int per, const TileWeights<STAGED, real>& weights, int column,
-                                       const SpikeWriter<real>& out, Train<real>& train) {
+__device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists, int per, const TileWeights<STAGED, real>& weights,
+                                       int column, const SpikeWriter<real>& out, Train<real>& train) {
     const int lane = threadIdx.x & 31, inverse = (256 + per - 1) / per;  // list / per == list * inverse >> 8 for lists below 32
     int from = 0;  // events of the list before it are done with
     while (true) {

@@ -7,8 +7,8 @@
 // to dL/dt of the event. (2) Any warp takes any 32 events of any unit, a lane each: for every neuron that spikes later it looks up the
 // sums over spikes after all 32, and looks at those among the 32 one by one. Events in time are neighbours in the list, so there
 // are few of the latter. Weights lie in shared memory, their gradients too, in fixed point (common/fixed_point.cuh).
-// (3) Each block writes its own sums, each (event, filter element) its own error: what adds them up does it in a fixed order. Errors are added
-// by the backward pass of the layer before, when it reads them, or by add_taps.
+// (3) Each block writes its own sums, each (event, filter element) its own error: what adds them up does it in a fixed order. Errors are
+// added by the backward pass of the layer before, when it reads them, or by add_taps.
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "common/fixed_point.cuh"
@@ -20,8 +20,8 @@ struct __align__(2 * sizeof(real)) Gain {
     real q, g;
 };
 
-// dL/dt of a layer's spikes as the layer behind left them: `groups` times `n_taps` parts of each, of which those that nothing adds to are 0;
-// without parts (n_taps 0), the errors themselves. Spikes from last_factor on are in no field, and their parts are of another step.
+// dL/dt of a layer's spikes as the layer behind left them: `groups` times `n_taps` parts of each, of which those that nothing adds to are
+// 0; without parts (n_taps 0), the errors themselves. Spikes from last_factor on are in no field, and their parts are of another step.
 template <typename real>
 struct Parts {
     const real* errors;  // [groups, room, n_slots, N, n_taps]
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int stride, int add,
         real tau, real reset, real slope_floor, real scale,
         real* __restrict__ partial,             // [blocks of units, rows, C]
-        int wants_errors, int room, int train_size, real* __restrict__ tap_errors,  // [groups, room for samples, train_size, filter elements]
+        int wants_errors, int room, int train_size, real* __restrict__ tap_errors,  // [groups, room, train_size, filter elements]
         unsigned long long* bounded) {          // [B, 4]
     using fixed = typename FixedPoint<real>::type;
     extern __shared__ double shared_memory[];

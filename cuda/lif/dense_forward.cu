@@ -1,8 +1,8 @@
 // Fast forward pass of a dense layer that receives many events, for times before one origin's reach (t_max <= 8 tau);
 // spike_times.cu has the general ones.
 //
-// A block owns one sample and up to 32 neurons. Sums without resets do not depend on the spikes (lif/interval.cuh), so all warps make them at
-// once: a lane per neuron, a stretch of events per warp. Of the running sums in a stretch, those at the start of every 32 events are
+// A block owns one sample and up to 32 neurons. Sums without resets do not depend on the spikes (lif/interval.cuh), so all warps make
+// them at once: a lane per neuron, a stretch of events per warp. Of the running sums in a stretch, those at the start of every 32 events are
 // kept, and the greatest distance to the limit among the 32. Then a warp per neuron looks for the first 32 events whose
 // distance, with all stretches before, can reach the resets so far, and searches these, a lane each, spike by spike.
 #include "common/block.cuh"

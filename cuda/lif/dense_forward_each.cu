@@ -1,7 +1,7 @@
-// Fast forward pass of a dense layer of few neurons, for times before one origin's reach (t_max <= 8 tau); dense_forward.cu is the one for many.
+// Fast forward pass of a dense layer of few neurons, for times before one origin's reach (t_max <= 8 tau); dense_forward.cu has that for many.
 //
-// A block owns one neuron of one sample. Sums without resets do not depend on the spikes (lif/interval.cuh): its threads make those after every
-// event by a prefix sum, and the greatest distance to the limit in every list of 32 events. Then a warp jumps from spike to spike:
+// A block owns one neuron of one sample. Sums without resets do not depend on the spikes (lif/interval.cuh): its threads make those after
+// every event by a prefix sum, and the greatest distance to the limit in every list of 32 events. Then a warp jumps from spike to spike:
 // to the first list whose distance reaches the resets so far, and in it, a lane per event, to the first crossing.
 #include "common/block.cuh"
 #include "common/bounded_factor.cuh"

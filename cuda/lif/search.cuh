@@ -32,7 +32,8 @@ __device__ __forceinline__ real weight_at(const real* weights, unsigned bytes) {
     return *reinterpret_cast<const real*>(reinterpret_cast<const char*>(weights) + bytes);
 }
 
-// One neuron, `mine` bytes behind the start of a row of weights, walks through n events; their offsets are in bytes. Its spikes are kept as y (finish_train makes times of them).
+// One neuron, `mine` bytes behind the start of a row of weights, walks through n events; their offsets are in bytes. Its spikes are kept as y
+// (whoever knows them all makes times of them).
 template <typename real>
 __device__ __forceinline__ void search(const Interval<real>* intervals, int n, const real* weights, unsigned mine, const Kept<real>& kept,
                                        const SpikeWriter<real>& out, Train<real>& train) {
