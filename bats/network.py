@@ -178,7 +178,8 @@ class Network:
             else:
                 earlier_errors = self._input_errors(events) if input_errors else None
             if isinstance(layer, LIFLayer):
-                pending += layer.backward(errors, events, earlier_errors, finish=False)
+                pending += layer.backward(errors, events, earlier_errors, finish=False, in_parts=source > 0)
+                earlier_errors = layer.passed
             else:
                 layer.backward(errors, events, earlier_errors)
             gradients[place] = layer.gradient.T

@@ -46,6 +46,12 @@ class EventList:
         positions = neurons if self.positions is self.neurons else self.positions[:batch]
         return EventList(self.times[:batch], neurons, positions, self.counts[:batch], self.n_neurons, self.n_slots, self.origin)
 
+    def after(self, first):
+        """The same without its first `first` samples (views)."""
+        neurons = self.neurons[first:]
+        positions = neurons if self.positions is self.neurons else self.positions[first:]
+        return EventList(self.times[first:], neurons, positions, self.counts[first:], self.n_neurons, self.n_slots, self.origin)
+
     @property
     def batch(self):
         return self.times.shape[0]

@@ -72,7 +72,7 @@ def main():
     )
     for dtype in ("float32", "float64"):
         conv_steps(dtype, rng)
-        with mock.patch.object(importlib.import_module("bats.ops.conv_forward"), "BLOCK_FROM", 1):  # the variant for large fields
+        with mock.patch.object(importlib.import_module("bats.ops.conv_forward"), "CHUNKS_FROM", 1):  # the variant for large fields
             conv_steps(dtype, rng)
         for source, loss, optimizer, max_n_spike in cases:
             step = Step(network(dtype, source.n_neurons, max_n_spike), loss, source, 17, 5.0, optimizer(0.01), graph=False)

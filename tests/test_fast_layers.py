@@ -89,24 +89,26 @@ class Layouts(Cuda):
             for n_post in (3, 45):
                 for most in (32, 96, 3072):
                     with self.subTest(dtype=dtype.__name__, n_post=n_post, most=most):
-                        geometry = convolve((1, 1, 80), (1, 1, n_post))
-                        _, events, weights, neuron = self.layer(np.dtype(dtype), geometry)
-                        weights = weights.reshape(80, n_post)
+                        geometry = convolve((1, 1, 140), (1, 1, n_post))
+                        _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, seed=2)
+                        weights = weights.reshape(140, n_post)
                         runs = [self.outputs(5, 4, n_post, dtype) for _ in range(2)]
                         ops.dense_forward(events, weights, neuron, 1.3, *runs[0], most=most)
                         ops.spike_times(events, weights, neuron, 1.3, *runs[1])
                         self.assert_same_trains(*runs, tolerance)
 
     def test_conv_forward(self):
-        """Fewer channels than lanes, and several tiles of them; receptive fields of few events and of more than a block has room for."""
+        """Fewer channels than lanes, and several tiles of them; receptive fields of few events and of several chunks; weights in shared
+        memory and not."""
+        ways = (("events", None), ("chunks", None), ("chunks", 30_000))
         for dtype, tolerance in ((np.float64, 1e-10), (np.float32, 2e-4)):
-            for channels, variant, depth in itertools.product((1, 3, 40, 70), ("warp", "block"), (5, 150)):
-                with self.subTest(dtype=dtype.__name__, channels=channels, variant=variant, depth=depth):
+            for channels, (variant, limit), depth in itertools.product((1, 3, 40, 70), ways, (5, 150)):
+                with self.subTest(dtype=dtype.__name__, channels=channels, variant=variant, limit=limit, depth=depth):
                     geometry = convolve((7, 6, depth), (4, 3, channels), (1, 2), (1, 0))
                     _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, pre_slots=4)
                     runs = [self.outputs(5, 4, geometry.n_post, dtype) for _ in range(2)]
                     fields = ops.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype))
-                    ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, variant=variant)
+                    ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, variant=variant, limit=limit)
                     ops.conv_spike_times(events, weights, geometry, neuron, 1.3, *runs[1])
                     self.assert_same_trains(*runs, tolerance)
 
@@ -135,12 +137,14 @@ class Layouts(Cuda):
         limit = limits.pop("limit", None)
         layer_backward.layout.cache_clear()
         with mock.patch.multiple(layer_backward, **{"MAX_UNITS": layer_backward.MAX_UNITS, **limits}):
-            scratch = ops.layer_backward_scratch(self.xp, batch, geometry, n_slots, events.times.shape[1], dtype, True, limit)
+            scratch = ops.layer_backward_scratch(
+                self.xp, batch, geometry, n_slots, events.times.shape[1], dtype, found[0].size, limit
+            )
             shape = scratch["layout"]
             if limits:
                 self.assertLess(shape.at_once, batch)
                 self.assertGreater(shape.rounds, 0 if fields is None else 1)
-            pending = ops.layer_backward(
+            pending, _ = ops.layer_backward(
                 events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradients[0], found, bounded[0], scratch
             )
             ops.add_partial(pending)
@@ -192,6 +196,42 @@ class Steps(Cuda):
         first = self.run_steps("auto", source)
         self.assertEqual(first, self.run_steps("auto", source))
         self.assertEqual(first, self.run_steps(False, source))
+
+
+class Parts(Cuda):
+    def gradients(self, plain=None, regularized=None):
+        """Gradients of a network in which the layer named `plain` uses the general kernels, and `regularized` has a regularizer."""
+        rng = np.random.default_rng(3)
+        neuron = {"tau_s": 0.1, "theta": 0.02, "delta_theta": 0.02}
+
+        def regularizer(name):
+            return {"regularizer": bats.SpikeRateRegularizer(0.2, 0.5, 1.0)} if name == regularized else {}
+
+        layers = [
+            bats.ConvInputLayer((9, 8, 2), "input"),
+            bats.ConvLIFLayer(None, (3, 2, 5), max_n_spike=3, name="conv_1", **neuron, **regularizer("conv_1")),
+            bats.PoolingLayer(None, "pool", window=(2, 3)),  # leaves columns out
+            bats.ConvLIFLayer(None, (2, 2, 6), max_n_spike=3, name="conv_2", **neuron),
+            bats.LIFLayer(None, 40, max_n_spike=6, name="hidden", **neuron, **regularizer("hidden")),
+            bats.LIFLayer(None, 5, max_n_spike=6, name="output", **neuron),
+        ]
+        network = bats.Network(layers, device=self.device, dtype="float64", seed=1)
+        for layer in network.trainable_layers:
+            layer._fast.enabled = plain not in ("all", layer.name)
+        times, counts = random_trains(rng, 4, layers[0].n_neurons, 2, 0.25)
+        out, _ = network.forward(times, counts, 0.3, training=True)
+        errors = np.random.default_rng(4).normal(size=out.shape)
+        return [to_numpy(gradient).copy() for gradient in network.backward(self.array(errors, np.float64)) if gradient is not None]
+
+    def test_layers_that_take_no_parts(self):
+        """Errors that a layer leaves in parts reach layers with general kernels, and those with a regularizer."""
+        for regularized in (None, "conv_1", "hidden"):
+            expected = self.gradients("all", regularized)
+            for plain in (None, "conv_1", "conv_2", "hidden", "output"):
+                with self.subTest(regularized=regularized, plain=plain):
+                    for a, b in zip(self.gradients(plain, regularized), expected, strict=True):
+                        self.assertGreater(np.abs(b).max(), 0)
+                        np.testing.assert_allclose(a, b, atol=1e-9 * np.abs(b).max())
 
 
 del test_conv_against_oracle, test_networks_against_oracle  # else their classes would run here again

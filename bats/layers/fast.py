@@ -65,26 +65,25 @@ class FastPath:
         )  # fmt: skip
         return True
 
-    def backward(self, errors, events, pre_errors, space, geometry, fields):
-        """fields: whether the layer is a convolution, whose receptive fields forward_conv left. Returns what ops.add_partial
-        needs to make the gradient."""
+    def backward(self, errors, events, pre_errors, space, geometry, fields, in_parts):
+        """fields: whether the layer is a convolution, whose receptive fields forward_conv left; in_parts: as of ops.layer_backward, whose
+        result this returns."""
         layer = self.layer
         if not self._one_origin:
             return None
-        wants_errors = pre_errors is not None
-        scratch = self._scratch(events.batch, geometry, events.times.shape[1], wants_errors)
+        scratch = self._scratch(events.batch, geometry, events.times.shape[1], 0 if pre_errors is None else pre_errors[0].size)
         if scratch is None:
             return None
         shape = geometry.weight_shape
         return ops.layer_backward(
             events, self._current if fields else None, errors, space.times, space.slopes, space.counts, layer.matrix.reshape(shape),
-            geometry, layer.neuron, layer.gradient.reshape(shape), pre_errors, space.bounded, scratch,
+            geometry, layer.neuron, layer.gradient.reshape(shape), pre_errors, space.bounded, scratch, in_parts,
         )  # fmt: skip
 
-    def _scratch(self, batch, geometry, capacity, wants_errors):
+    def _scratch(self, batch, geometry, capacity, train_size):
         """Room of the backward pass, kept for every batch size that occurs."""
-        layer, key = self.layer, (batch, capacity, wants_errors)
+        layer, key = self.layer, (batch, capacity, train_size)
         if key not in self._rooms:
-            self._rooms[key] = ops.layer_backward_scratch(layer.xp, batch, geometry, layer.max_n_spike, capacity, layer.dtype, wants_errors)
+            self._rooms[key] = ops.layer_backward_scratch(layer.xp, batch, geometry, layer.max_n_spike, capacity, layer.dtype, train_size)
             layer.generation += 1
         return self._rooms[key]

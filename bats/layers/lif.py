@@ -69,6 +69,7 @@ class LIFLayer(WeightedLayer):
         self._tally = None  # counters of kernels that do without the workspace
         self._at = None  # batch size -> the part of the workspace it uses
         self._batch = 0
+        self.passed = None  # errors that the last backward pass left for the layer before
         self.generation = 0  # how often allocate() replaced the workspace
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -221,24 +222,34 @@ class LIFLayer(WeightedLayer):
             ops.recurrent_errors(errors, space.crossings, *rest)
         return space.errors
 
-    def backward(self, errors, events, pre_errors=None, finish=True):
+    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False):
         """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
         the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post].
 
-        Without finish, returns a list for ops.add_partial, which may have to make the gradient yet, for several layers at once."""
+        Without finish, returns a list for ops.add_partial, which may have to make the gradient yet, for several layers at once. in_parts:
+        pre_errors may be left to the layer before, whose errors are then self.passed, an ops.Parts; else that is pre_errors."""
         space = self._at(self._batch)
         if self._rates is not None:
-            errors = self._rates.add_errors(errors, space.counts, space.errors)
-        pending = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields)
-        if pending is None:
-            self._backward(errors, events, pre_errors, space)
-            pending = []
+            errors = self._rates.add_errors(self._added_up(errors, space), space.counts, space.errors)
+        done = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields, in_parts)
+        pending, parts = ([], None) if done is None else done
+        if done is None:
+            self._backward(self._added_up(errors, space), events, pre_errors, space)
+        self.passed = pre_errors if parts is None else parts
         if finish or self._rates is not None:
             ops.add_partial(pending)
             pending = []
         if self._rates is not None:
             self._rates.raise_silent(self.gradient)
         return pending
+
+    @staticmethod
+    def _added_up(errors, space):
+        """errors, or what they are if they are ops.Parts."""
+        if not isinstance(errors, ops.Parts):
+            return errors
+        errors.add(space.errors)
+        return space.errors
 
     def _backward(self, errors, events, pre_errors, space):
         """The backward pass with the general kernels."""

@@ -15,7 +15,7 @@ from bats.ops.ensemble_gradient import ensemble_gradient
 from bats.ops.grid_spike_times import grid_recurrent_errors, grid_spike_times
 from bats.ops.grid_spike_times import scratch_for as grid_forward_scratch
 from bats.ops.later_sums import later_sums
-from bats.ops.layer_backward import add_partial, layer_backward
+from bats.ops.layer_backward import Parts, add_partial, layer_backward
 from bats.ops.layer_backward import scratch_for as layer_backward_scratch
 from bats.ops.losses import (
     accumulate_metrics,
@@ -53,6 +53,7 @@ from bats.ops.weight_gradient import scratch_for as gradient_scratch
 
 __all__ = [
     "MOST_PARAMETERS",
+    "Parts",
     "SteppedNeuron",
     "accumulate_metrics",
     "adam",

@@ -3,18 +3,24 @@
 conv_spike_times is the general one, and this one's twin in the tests.
 """
 
+import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from bats import kernels
+from bats.device import array_module
 from bats.ops.arguments import blocks, expect
 from bats.ops.conv_geometry import packed
 from bats.ops.conv_spike_times import channel_tiles, expect_forward
+from bats.ops.launch import run
+from bats.ops.layer_backward import rows_of, spread
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
-BLOCK_FROM = 256  # events that a receptive field may hold, from which a block per position beats a warp
-BLOCK_WARPS, BLOCK_CHANNELS, BLOCK_LISTS = 4, 64, 32  # as in conv_forward_block.cu
+CHUNKS_FROM = 256  # events that a receptive field may hold, from which chunks of them beat one after the other
+LIST, LISTS, INCOMING, MOST_WARPS = 9, 3, 64, 20  # as in conv_forward_chunks.cu
+UNSTAGED_WARPS = 8  # of a block that leaves the first-level cache to the weights
 LARGEST = 1 << 10, 1 << 12  # padded grid, channels before: what fits a packed place
 
 
@@ -56,10 +62,50 @@ def allocate_fields(xp, batch, geometry, capacity, dtype, with_lists=True):
     return Fields(xp.empty((batch, capacity), dtype=dtype), xp.empty((batch, capacity), dtype=np.uint32), lists, counts)
 
 
+class Chunks(NamedTuple):
+    """How conv_forward_chunks cuts the work up: tiles of `width` channels, stretches of a chunk; warps of a block, bytes for each of them;
+    whether the weights go to shared memory; bytes of that in all."""
+
+    tiles: int
+    width: int
+    stretches: int
+    warps: int
+    room: int
+    staged: bool
+    shared: int
+
+
+@functools.cache
+def _device_limits():
+    attributes = array_module("cuda").cuda.Device().attributes
+    return attributes["MaxSharedMemoryPerBlockOptin"], attributes["MultiProcessorCount"]
+
+
+@functools.cache
+def chunk_layout(batch, geometry, itemsize, limit=None):
+    """Chunks for `batch` samples; limit: bytes of shared memory per block."""
+    most, processors = _device_limits()
+    limit = limit or most
+    tiles = blocks(geometry.post_c, 32)
+    width = 4 * blocks(geometry.post_c, 4 * tiles)
+    stretches = min(8, 32 // (width // 4))
+    lists = stretches * LISTS
+    room = itemsize * (4 * (lists * LIST + INCOMING) + width * (3 * lists + 3)) + 4 * width
+    room = 16 * blocks(room, 16)
+    wanted = min(MOST_WARPS, max(4, blocks(batch * geometry.post_x * geometry.post_y * tiles, processors)))
+    weights = rows_of(geometry) * width * tiles * itemsize
+    warps = min(wanted, (limit - weights) // room)
+    staged = warps >= min(wanted, 4)
+    if not staged:
+        warps, weights = max(1, min(wanted, UNSTAGED_WARPS, limit // room)), 0
+    return Chunks(tiles, width, stretches, warps, room, staged, weights + warps * room)
+
+
 def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, prepared=False,
-                 variant=None):  # fmt: skip
+                 variant=None, limit=None):  # fmt: skip
     """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields.
-    prepared: whether bucket_sort left factors and places there. variant: "warp" or "block" per position, None chooses."""
+    prepared: whether bucket_sort left them there. variant: "events", one after the other, or "chunks" of them; None chooses.
+    limit: bytes of shared memory per block, default what the device has."""
     batch, n_slots = times.shape[:2]
     dtype = weights.dtype
     expect_forward(events, weights, geometry, times, counts, slopes, status)
@@ -84,23 +130,20 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
     written = (times, counts, slopes, status)
     n_positions = geometry.post_x * geometry.post_y
     if variant is None:
-        variant = "block" if field_capacity(geometry, capacity) >= BLOCK_FROM else "warp"
-    if variant == "block":
-        tiles = blocks(geometry.post_c, BLOCK_CHANNELS)
-        lanes = blocks(blocks(geometry.post_c, tiles), 2)
-        pitch = 2 * lanes | 1
-        kernel = kernels.kernel("conv/conv_forward_block", "conv_forward_block", dtype)
-        shared = (3 * BLOCK_LISTS + 2 * BLOCK_WARPS) * pitch * dtype.itemsize
-        if shared > kernel.max_dynamic_shared_size_bytes:
-            kernel.max_dynamic_shared_size_bytes = shared
-        kernel(
-            (batch * n_positions, blocks(geometry.post_c, 2 * lanes)), (32 * BLOCK_WARPS,),
-            (*events_in, np.int32(lanes), np.int32(pitch), *parameters, *written, *lists_and_sizes),
-            shared_mem=shared,
+        variant = "chunks" if field_capacity(geometry, capacity) >= CHUNKS_FROM else "events"
+    if variant == "chunks":
+        shape = chunk_layout(batch, geometry, dtype.itemsize, limit)
+        n_units = batch * n_positions * shape.tiles
+        run(
+            kernels.kernel("conv/conv_forward_chunks", "conv_forward_chunks", dtype), (blocks(n_units, shape.warps),), 32 * shape.warps,
+            (*events_in, np.int32(batch), np.int32(shape.tiles), np.int32(shape.width), np.int32(shape.stretches),
+             np.int32(spread(n_units)),
+             np.int32(shape.staged), np.int32(shape.room), *parameters, *written, *lists_and_sizes),
+            shape.shared,
         )  # fmt: skip
         return
     tiles, lanes = channel_tiles(geometry.post_c)
-    kernels.kernel("conv/conv_forward", "conv_forward", dtype)(
-        (blocks(batch * n_positions * tiles, WARPS),), (32 * WARPS,),
+    run(
+        kernels.kernel("conv/conv_forward", "conv_forward", dtype), (blocks(batch * n_positions * tiles, WARPS),), 32 * WARPS,
         (*events_in, np.int32(batch), np.int32(tiles), np.int32(lanes), *parameters, *written, *lists_and_sizes),
     )  # fmt: skip

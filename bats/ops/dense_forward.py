@@ -7,11 +7,22 @@ import numpy as np
 
 from bats import kernels
 from bats.ops.arguments import blocks, expect, expect_events
+from bats.ops.launch import run
 
 LIST = 32  # events that are searched together; as in the kernel
 PITCH = 33
 MULTIPROCESSORS = 132  # of the device that this was made for
 MOST = 3584  # events of a round: two blocks then fit a multiprocessor
+EACH, MOST_THREADS = 4, 256  # of dense_forward_each
+EACH_BELOW = 32  # neurons, from which a warp has work for all its lanes
+
+
+def tiles_of(n_post, batch):
+    """Blocks that share the neurons of a sample, up to 32 each; more blocks if else the multiprocessors would not have two of them."""
+    tiles = blocks(n_post, 32)
+    if batch * tiles > MULTIPROCESSORS:
+        tiles = max(tiles, min(blocks(n_post, 16), 2 * MULTIPROCESSORS // batch))
+    return tiles
 
 
 def layout(n_blocks, capacity, itemsize, most=MOST):
@@ -36,14 +47,17 @@ def dense_forward(events, weights, neuron, t_max, times, counts, slopes, status,
     if batch == 0:
         return
     capacity = events.times.shape[1]
-    events_at_once, threads, shared = layout(batch * blocks(n_post, 32), capacity, dtype.itemsize, most)
-    kernel = kernels.kernel("lif/dense_forward", "dense_forward", dtype)
-    if shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared
     last_factor = dtype.type(np.exp(float(t_max) / float(neuron.tau)))
-    kernel(
-        (blocks(n_post, 32), batch), (threads,),
-        (events.times, events.neurons, events.counts, np.int32(capacity), weights, np.int32(n_post), np.int32(events_at_once), neuron.tau,
-         neuron.c, neuron.reset, dtype.type(t_max), last_factor, np.int32(n_slots), times, counts, slopes, status),
-        shared_mem=shared,
-    )  # fmt: skip
+    events_in = (events.times, events.neurons, events.counts, np.int32(capacity), weights, np.int32(n_post))
+    parameters = (neuron.tau, neuron.c, neuron.reset, dtype.type(t_max), last_factor, np.int32(n_slots))
+    written = (times, counts, slopes, status)
+    if n_post < EACH_BELOW:
+        threads = 32 * blocks(min(capacity, most, EACH * MOST_THREADS), 32 * EACH)
+        run(kernels.kernel("lif/dense_forward_each", "dense_forward_each", dtype), (n_post, batch), threads,
+            (*events_in, *parameters, *written), 2 * n_slots * dtype.itemsize)  # fmt: skip
+        return
+    width = blocks(n_post, tiles_of(n_post, batch))
+    tiles = blocks(n_post, width)
+    events_at_once, threads, shared = layout(batch * tiles, capacity, dtype.itemsize, most)
+    run(kernels.kernel("lif/dense_forward", "dense_forward", dtype), (tiles, batch), threads,
+        (*events_in, np.int32(width), np.int32(events_at_once), *parameters, *written), shared)  # fmt: skip

@@ -7,6 +7,7 @@ from bats.cpu import encode_latency as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
 from bats.ops.conv_geometry import packed_places
+from bats.ops.launch import run
 
 
 def encode_latency(images, indices, latencies, events, scratch):
@@ -54,8 +55,8 @@ def encode_next(images, order, cursor, all_labels, indices, labels, latencies, e
     if wants_places:
         tau, factors, places, place_of_neuron = neuron.tau, fields.factors, fields.places, packed_places(geometry)
         expect("factors", factors, events.times.shape, latencies.dtype, images)
-    kernels.kernel("events/encode_latency", "encode_next", latencies.dtype)(
-        (batch,), (256,),
+    run(
+        kernels.kernel("events/encode_latency", "encode_next", latencies.dtype), (batch,), 256,
         (images, order, cursor, all_labels, indices, labels, latencies, np.int32(images.shape[1]), np.int32(events.times.shape[1]),
          events.times, events.neurons, events.counts, place_of_neuron, np.int32(wants_places),
          tau, factors, places, ticket),

@@ -14,6 +14,7 @@ from bats import kernels
 from bats.device import array_module
 from bats.ops.arguments import blocks, expect, expect_events
 from bats.ops.conv_geometry import packed
+from bats.ops.launch import run
 
 WANTED_BLOCKS = 132  # of up to 1024 threads
 SHARED_AIM = 128 * 1024  # bytes that weights and sums of a block take, where one channel needs no more
@@ -36,6 +37,33 @@ class Layout(NamedTuple):
     at_once: int
 
 
+class Parts(NamedTuple):
+    """dL/dt of spikes, not added up yet: taps [groups, room for samples, spike trains, filter elements] of the layer that receives them
+    as `events`. Spikes from last_factor = e^{t / tau} on, tau being that layer's, are in none of its fields."""
+
+    taps: object
+    events: object
+    tau: object
+    last_factor: object
+
+    def arguments(self, first=0):
+        """As struct Parts of the kernels, from sample `first` on."""
+        groups, room, train_size, n_taps = self.taps.shape
+        return (
+            self.taps[0, first:], np.int32(groups), np.int32(n_taps), np.int64(room * train_size * n_taps), self.tau, self.last_factor
+        )  # fmt: skip
+
+    def add(self, errors):
+        """Adds them up: errors [B, *events.train_shape], written where there is a spike."""
+        events = self.events
+        n, capacity = events.times.shape
+        run(
+            kernels.kernel("conv/layer_backward", "add_taps", errors.dtype), (min(blocks(capacity, 256), 16), n), 256,
+            (*self.arguments(), events.times, events.positions, events.counts, np.int32(capacity),
+             np.int32(self.taps.shape[2]), errors),
+        )  # fmt: skip
+
+
 @functools.cache
 def _shared_limit():
     return array_module("cuda").cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
@@ -53,7 +81,7 @@ def shared_bytes(width, units, rows, n_slots, itemsize, wants_errors):
 
 
 @functools.cache
-def _stride(n):
+def spread(n):
     """A step through n units that visits all of them, far from one to the next."""
     return next(step for step in range(max(1, round(0.618 * n)), n + 1) if math.gcd(step, n) == 1)
 
@@ -64,8 +92,9 @@ def _even_part(batch, most):
 
 
 @functools.cache
-def layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit=None):
-    """Layout for `batch` samples, or None if not even one channel fits."""
+def layout(batch, geometry, n_slots, capacity, itemsize, train_size, limit=None):
+    """Layout for `batch` samples, or None if not even one channel fits. train_size: of the spike trains that wait for errors, or 0."""
+    wants_errors = train_size > 0
     limit = limit or _shared_limit()
     rows, n_positions = rows_of(geometry), geometry.post_x * geometry.post_y
     taps = geometry.filter_x * geometry.filter_y
@@ -76,7 +105,7 @@ def layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit=Non
     groups = blocks(geometry.post_c, width)
     at_once = batch
     if wants_errors:
-        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * capacity * itemsize))
+        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * train_size * itemsize))
     n_units = at_once * n_positions
     groups = max(groups, min(geometry.post_c, WANTED_BLOCKS // n_units))
     width = blocks(geometry.post_c, groups)
@@ -84,7 +113,7 @@ def layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit=Non
         width = blocks(width, 2)
     groups = blocks(geometry.post_c, width)
     if wants_errors:
-        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * capacity * itemsize))
+        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * train_size * itemsize))
         n_units = at_once * n_positions
     unit_blocks = max(1, min(n_units, WANTED_BLOCKS // groups))
     each = blocks(n_units, unit_blocks)
@@ -98,73 +127,82 @@ def layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit=Non
     return Layout(width, groups, units, rounds, unit_blocks, max(threads, 32 * blocks(units, 32)), shared, at_once)
 
 
-def scratch_for(xp, batch, geometry, n_slots, capacity, dtype, wants_errors, limit=None):
-    """What layer_backward needs beside its arguments, a dict of arrays; None where it cannot be used."""
+def scratch_for(xp, batch, geometry, n_slots, capacity, dtype, train_size, limit=None):
+    """What layer_backward needs beside its arguments, a dict of arrays; None where it cannot be used. train_size: slots times neurons of
+    the spike trains that the input events come from, if their errors are wanted, else 0."""
     itemsize = np.dtype(dtype).itemsize
-    shape = layout(batch, geometry, n_slots, capacity, itemsize, wants_errors, limit)
+    shape = layout(batch, geometry, n_slots, capacity, itemsize, train_size, limit)
     if shape is None:
         return None
-    taps = geometry.filter_x * geometry.filter_y if wants_errors else 0
+    taps = geometry.filter_x * geometry.filter_y
     return {
         "layout": shape,
         "partial": xp.empty((shape.unit_blocks, rows_of(geometry), geometry.post_c), dtype=dtype),
-        "taps": xp.empty((shape.groups * taps, shape.at_once, capacity if taps else 0), dtype=dtype),
+        # 0 where no position sees a neuron: nobody writes there
+        "taps": xp.zeros((shape.groups, shape.at_once, train_size, taps), dtype=dtype),
     }
 
 
-def layer_backward(events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradient, pre_errors, bounded, scratch):
+def layer_backward(events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradient, pre_errors, bounded, scratch,
+                   in_parts=False):  # fmt: skip
     """From dL/dt of a layer's spikes to dL/dt of its input events and the sums that make the gradient of its weights, the batch mean.
 
     events: the layer's input, EventList of B samples; fields: Fields as conv_forward leaves them, None for a dense
-    layer; errors, times, slopes [B, K, N], counts [B, N] int32; weights, gradient
+    layer; errors (or Parts), times, slopes [B, K, N], counts [B, N] int32; weights, gradient
     [C_pre, FY, FX, C]; pre_errors [B, *events.train_shape] (written where the input has a spike) or None; bounded [B, 4]: to column 0 is
     added the number of spikes whose slope was raised to neuron.slope_floor; scratch: from scratch_for(batch B). All times below 8 tau.
-    Returns [(sums, how many, gradient)], which add_partial turns into the gradient; [] if there is no sample: gradient is then 0.
+    in_parts: pre_errors may be left as they are if they are not added up yet.
+    Returns [(sums, how many, gradient)], which add_partial turns into the gradient ([] if there is no sample: gradient is then 0), and
+    Parts if pre_errors were left, else None.
     """
     batch, n_slots, n_post = times.shape
     dtype = times.dtype
     expect_events("events", events, batch, dtype, times)
-    for name, array in (("errors", errors), ("slopes", slopes)):
-        expect(name, array, times.shape, dtype, times)
+    if isinstance(errors, Parts):
+        expect("errors", errors.taps, (None, None, n_slots * n_post, None), dtype, times)
+    else:
+        expect("errors", errors, times.shape, dtype, times)
+    expect("slopes", slopes, times.shape, dtype, times)
     expect("counts", counts, (batch, n_post), np.int32, times)
     expect("weights", weights, geometry.weight_shape, dtype, times)
     expect("gradient", gradient, geometry.weight_shape, dtype, times)
     expect("bounded", bounded, (batch, 4), np.uint64, times)
     if batch == 0:
         gradient[...] = 0
-        return []
+        return [], None
     shape, partial, taps = scratch["layout"], scratch["partial"], scratch["taps"]
     wants_errors = pre_errors is not None
-    if wants_errors and not len(taps):
-        raise ValueError("pre_errors: expected None with a scratch made for no errors")
+    if wants_errors and taps.shape[2] != pre_errors[0].size:
+        raise ValueError(f"pre_errors: expected {taps.shape[2]} per sample, as the scratch was made for, received {pre_errors[0].size}")
+    waiting = None
     capacity = events.times.shape[1]
     field_capacity = 0 if fields is None else fields.lists.shape[2]
-    kernel = kernels.kernel("conv/layer_backward", "layer_backward", dtype)
-    if shape.shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shape.shared
     unused = counts
+    one = dtype.type(1)
     for first in range(0, batch, shape.at_once):
         part = slice(first, min(batch, first + shape.at_once))
         n = part.stop - part.start
         lists = (unused, unused, unused) if fields is None else (fields.lists[part], fields.counts[part], fields.places[part])
-        kernel(
-            (shape.groups, shape.unit_blocks), (shape.threads,),
-            (events.times[part], events.neurons[part], events.counts[part], np.int32(capacity), np.int32(events.n_slots),
-             *lists, np.int32(field_capacity), np.int32(fields is not None), errors[part], times[part], slopes[part],
+        run(
+            kernels.kernel("conv/layer_backward", "layer_backward", dtype), (shape.groups, shape.unit_blocks), shape.threads,
+            (events.times[part], events.neurons[part], events.positions[part], events.counts[part], np.int32(capacity),
+             np.int32(events.n_slots), *lists, np.int32(field_capacity), np.int32(fields is not None),
+             *(errors.arguments(first) if isinstance(errors, Parts) else (errors[part], np.int32(0), np.int32(0), np.int64(0), one, one)),
+             times[part], slopes[part],
              counts[part], weights, packed(geometry), np.int32(n), np.int32(n_slots), np.int32(shape.width), np.int32(shape.units),
-             np.int32(shape.rounds), np.int32(_stride(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
+             np.int32(shape.rounds), np.int32(spread(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
              neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch),
-             partial, np.int32(wants_errors), taps, bounded[part]),
-            shared_mem=shape.shared,
+             partial, np.int32(wants_errors), np.int32(taps.shape[1]), np.int32(taps.shape[2]), taps, bounded[part]),
+            shape.shared,
         )  # fmt: skip
-        if wants_errors:
-            kernels.kernel("conv/layer_backward", "add_taps", dtype)(
-                (min(blocks(capacity, 256), 16), n), (256,),
-                (taps, events.times[part], events.neurons[part], events.positions[part], events.counts[part], np.int32(capacity),
-                 packed(geometry), np.int32(fields is not None), np.int32(shape.groups), np.int32(n), np.int32(pre_errors[0].size),
-                 neuron.tau, dtype.type(0 if fields is None else fields.last_factor), pre_errors[part]),
-            )  # fmt: skip
-    return [(partial, shape.unit_blocks, gradient)]
+        if not wants_errors:
+            continue
+        last_factor = dtype.type(np.inf if fields is None else fields.last_factor)
+        waiting = Parts(taps, events.first(part.stop).after(first), neuron.tau, last_factor)
+        if not in_parts or n < batch:
+            waiting.add(pre_errors[part])
+            waiting = None
+    return [(partial, shape.unit_blocks, gradient)], waiting
 
 
 def add_partial(pending):
@@ -176,4 +214,4 @@ def add_partial(pending):
             expect("partial", partial, (None, None, gradient.shape[-1]), gradient.dtype, gradient)
             table["of"][place] = (partial.data.ptr, gradient.data.ptr, gradient.size, n, n_blocks)
             n_blocks += blocks(gradient.size, 32 if n >= SHARED_FROM else 256)
-        kernels.kernel("conv/layer_backward", "add_partial", part[0][2].dtype)((n_blocks,), (256,), (table, np.int32(len(part))))
+        run(kernels.kernel("conv/layer_backward", "add_partial", part[0][2].dtype), (n_blocks,), 256, (table, np.int32(len(part))))

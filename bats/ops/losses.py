@@ -9,6 +9,7 @@ from bats import kernels
 from bats.cpu import losses as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect
+from bats.ops.launch import run
 
 
 def _launch(name, dtype, grid, block, arguments):
@@ -123,8 +124,8 @@ def spike_count_class_step(times, counts, labels, target_true, target_false, los
     expect("ticket", ticket, (1,), np.uint32, times)
     real = times.dtype.type
     if batch:
-        _launch(
-            "spike_count_class_step", times.dtype, batch, 32,
+        run(
+            kernels.kernel("losses/losses", "spike_count_class_step", times.dtype), (batch,), 32,
             (times, counts, labels, real(target_true), real(target_false), np.int32(batch), n_neurons, n_slots, loss, errors,
              predictions, totals, ticket),
         )  # fmt: skip

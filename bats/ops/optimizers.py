@@ -6,6 +6,7 @@ from bats import kernels
 from bats.cpu import optimizers as cpu
 from bats.device import is_cupy
 from bats.ops.arguments import blocks, expect
+from bats.ops.launch import run
 
 MOST_PARAMETERS = 12  # of adam_step
 _PARAMETER = np.dtype(
@@ -70,8 +71,8 @@ def adam_step(parameters, schedule, beta1, beta2, epsilon, nesterov, ticket):
         table["of"][place] = (*(array.data.ptr for array in (gradient, m, v, weights)), gradient.size, first, 0)
         first += blocks(gradient.size, 256)
     if first:
-        kernels.kernel("optim/optimizers", "adam_step", dtype)(
-            (first,), (256,),
+        run(
+            kernels.kernel("optim/optimizers", "adam_step", dtype), (first,), 256,
             (table, np.int32(len(parameters)), schedule, np.float64(beta1), np.float64(beta2),
              dtype.type(epsilon), np.int32(nesterov), ticket),
         )  # fmt: skip

@@ -9,6 +9,7 @@ from bats.cpu import sort_events as cpu
 from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
 from bats.ops.conv_geometry import packed_places
+from bats.ops.launch import run
 
 SHARED_BYTES = 48 * 1024 - 256  # what a block may use without asking for more, less the scan's own
 PARTS = 8  # blocks per sample, of the same number in merge_parts, ...
@@ -56,23 +57,19 @@ def bucket_sort(times, counts, geometry, events, behind=None):
     expect_events("events", events, batch, times.dtype, times)
     if batch == 0:
         return
-    kernel = kernels.kernel("events/bucket_sort", "bucket_sort", times.dtype)
     room = n_neurons * n_slots
-    shared = 2 * room * (times.dtype.itemsize + 4)
-    if shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared
     convolution, neuron, fields = behind or (None, None, None)
     tau, factors, places = (times.dtype.type(1), times, counts) if fields is None else (neuron.tau, fields.factors, fields.places)
     if fields is not None:
         expect("factors", factors, events.times.shape, times.dtype, times)
     pooled = counts if geometry is None else _pooled_neurons(geometry)
     place_of_neuron = counts if convolution is None else packed_places(convolution)
-    kernel(
-        (batch,), (1024 if room > 512 else 128,),
+    run(
+        kernels.kernel("events/bucket_sort", "bucket_sort", times.dtype), (batch,), 1024 if room > 512 else 128,
         (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(room), np.int32(events.times.shape[1]),
          pooled, np.int32(geometry is not None), events.times, events.neurons, events.positions, events.counts,
          place_of_neuron, np.int32(fields is not None), tau, factors, places),
-        shared_mem=shared,
+        2 * room * (times.dtype.itemsize + 4),
     )  # fmt: skip
 
 

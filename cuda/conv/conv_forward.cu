@@ -1,11 +1,12 @@
 // Fast forward pass of a convolutional layer, for times before one origin's reach (t_max <= 8 tau); conv_spike_times.cu is the general one,
-// conv_forward_block.cu the variant for receptive fields of many events.
+// conv_forward_chunks.cu the variant for receptive fields of many events.
 //
 // A warp owns one position of one sample and up to 32 of its channels, a lane each. It takes the sample's events 128
 // at a time, keeps those of its receptive field in a queue in shared memory and walks through the queue 32 by 32, with one comparison
 // per event and neuron (lif/interval.cuh). What it kept it also writes to a list, from which the backward pass starts.
 #include "common/block.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 
@@ -38,7 +39,7 @@ __device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, 
             a = fma(part, interval.e, a);
             near |= fma(-a, interval.y_low, b) - train.fall >= interval.limit;
         }
-        for (int from = 0; near;) {  // the first candidate from there on, with its sums; then the exact test
+        for (int from = 0; near && train.fall < Constants<real>::infinity();) {  // the first candidate from there on, then exactly
             int hit = -1;
             real own_a = train.a, own_b = train.b, hit_a = 0, hit_b = 0;
 #pragma unroll
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(256) event_places(
 // blocks ceil(B * positions * tiles / FIELD_WARPS); a tile is `lanes` <= 32 channels.
 template <typename real>
 __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
-        const real* __restrict__ factors, const unsigned* __restrict__ places, const int* __restrict__ event_counts, int capacity,
+        const real* factors, const unsigned* places, const int* event_counts, int capacity,
         const real* __restrict__ weights,  // [rows, C]
         Geometry g, int batch, int tiles, int lanes, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, N], [B, N]
@@ -91,6 +92,7 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
     Queue<real>& queue = queues[threadIdx.x >> 5];
     const int lane = threadIdx.x & 31, n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c;
     const size_t index = (size_t)blockIdx.x * FIELD_WARPS + (threadIdx.x >> 5);  // index in [0, B * positions * tiles)
+    start_after_previous();
     if (index >= (size_t)batch * n_positions * tiles) return;
     const size_t unit = index / tiles, s = unit / n_positions;
     const int tile = index % tiles, position = unit % n_positions, px = position / g.post_y, py = position % g.post_y;
@@ -106,7 +108,8 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
     int* field = fields + unit * field_capacity;
     keeps_fields = keeps_fields && tile == 0;
 
-    real ahead_e[AHEAD];
+    const unsigned corner = pack_place({px * g.stride_x, py * g.stride_y, 0}), earlier_lanes = (1u << lane) - 1;
+    real ahead_e[AHEAD];  // 0: no event
     unsigned ahead_place[AHEAD];
 #pragma unroll
     for (int u = 0; u < AHEAD; ++u) {
@@ -123,22 +126,22 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
         for (int u = 0; u < AHEAD; ++u) {
             e[u] = ahead_e[u];
             place[u] = ahead_place[u];
+            if (last) continue;
             const int event = first + 32 * (AHEAD + u) + lane;
-            if (event < n_events) {
-                ahead_e[u] = factors[event];
-                ahead_place[u] = places[event];
-            }
+            ahead_e[u] = event < n_events ? factors[event] : real(0);
+            ahead_place[u] = event < n_events ? places[event] : 0;
         }
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
-            const int event = first + 32 * u + lane;
-            const int row = event < n_events ? row_from(g, place[u], px, py) : -1;
-            const unsigned inside = __ballot_sync(FULL_WARP, row >= 0);
-            const int rank = __popc(inside & ((1u << lane) - 1));
-            if (row >= 0) {
+            if (first + 32 * u >= n_events) break;
+            const Place at = place_in_field(place[u], corner);
+            const bool mine = e[u] > 0 && lies_inside(g, at);
+            const unsigned inside = __ballot_sync(FULL_WARP, mine);
+            const int rank = __popc(inside & earlier_lanes);
+            if (mine) {
                 queue.e[queued + rank] = e[u];
-                queue.offset[queued + rank] = row * g.post_c;
-                if (keeps_fields) field[kept + rank] = event;
+                queue.offset[queued + rank] = filter_row(g, at.c, at.x, at.y) * g.post_c;
+                if (keeps_fields) field[kept + rank] = first + 32 * u + lane;
             }
             queued += __popc(inside);
             kept += __popc(inside);

@@ -7,28 +7,70 @@
 // to dL/dt of the event. (2) Any warp takes any 32 events of any unit, a lane each: for every neuron that spikes later it looks up the
 // sums over spikes after all 32, and looks at those among the 32 one by one. Events in time are neighbours in the list, so there
 // are few of the latter. Weights lie in shared memory, their gradients too, in fixed point (common/fixed_point.cuh).
-// (3) Each block writes its own sums, each (filter element, event) its own error: what adds them up does it in a fixed order.
+// (3) Each block writes its own sums, each (event, filter element) its own error: what adds them up does it in a fixed order. Errors are
+// added by the backward pass of the layer before, when it reads them, or by add_taps.
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "common/fixed_point.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 
 template <typename real>
 struct __align__(2 * sizeof(real)) Gain {
     real q, g;
 };
 
+// dL/dt of a layer's spikes as the layer behind left them: `groups` times `n_taps` parts of each, of which those that nothing adds to are
+// 0; without parts (n_taps 0), the errors themselves. Spikes from last_factor on are in no field, and their parts are of another step.
+template <typename real>
+struct Parts {
+    const real* errors;  // [groups, room, n_slots, N, n_taps]
+    int groups, n_taps;
+    size_t stride;       // from group to group
+    real tau, last_factor;
+
+    __device__ __forceinline__ real sum(size_t spike, real t) const {
+        if (n_taps == 0) return errors[spike];
+        real sum = 0;
+        if (!(bounded_factor(t, tau) < last_factor)) return sum;
+        const real* own = errors + spike * n_taps;
+        if (n_taps == 1) {
+#pragma unroll 8
+            for (int group = 0; group < groups; ++group) sum += own[group * stride];
+            return sum;
+        }
+        for (int group = 0; group < groups; ++group) {
+#pragma unroll 8
+            for (int tap = 0; tap < n_taps; ++tap) sum += own[group * stride + tap];
+        }
+        return sum;
+    }
+};
+
 // (1) for one neuron, from q and dL/dt (in g) of its spikes and 1 / slope. Returns sum |delta tau / z| / 4, the bound of what its
 // spikes add to a weight per event.
 template <typename real>
 __device__ __forceinline__ real through_resets(Gain<real>* gains, const real* inverse_slopes, int count, real tau, real reset) {
+    constexpr int AHEAD = 4;  // spikes whose numbers are at hand before they take their turn
     real later = 0, bound = 0;
-    for (int k = count - 1; k >= 0; --k) {
-        const real q = gains[k].q, y = 1 / q;
-        const real response = (gains[k].g + later * q) * inverse_slopes[k], gain = response * tau;
-        later += response * reset * y;
-        bound += abs(gain) / 4;
-        gains[k].g = gain * y * y;
+    for (int last = count - 1; last >= 0; last -= AHEAD) {
+        Gain<real> spikes[AHEAD];
+        real y[AHEAD], inverse[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            const int k = max(last - u, 0);
+            spikes[u] = gains[k];
+            inverse[u] = inverse_slopes[k];
+            y[u] = 1 / spikes[u].q;
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            if (last - u < 0) break;
+            const real response = (spikes[u].g + later * spikes[u].q) * inverse[u], gain = response * tau;
+            later += response * reset * y[u];
+            bound += abs(gain) / 4;
+            gains[last - u].g = gain * y[u] * y[u];
+        }
     }
     return bound;
 }
@@ -37,17 +79,18 @@ __device__ __forceinline__ real through_resets(Gain<real>* gains, const real* in
 // blocks (groups of `width` channels, blocks of units), up to 1024 threads; shared memory as bats/ops/layer_backward.py counts it.
 template <typename real>
 __global__ void __launch_bounds__(1024, 1) layer_backward(
-        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts,
-        int capacity, int pre_slots,            // pre_slots: events that one weight may see from one unit
+        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_positions,
+        const int* __restrict__ event_counts, int capacity, int pre_slots,  // pre_slots: events that one weight may see from one unit
         const int* __restrict__ fields, const int* __restrict__ field_counts,  // [B, positions, field_capacity], [B, positions]
         const unsigned* __restrict__ places, int field_capacity, int has_fields,           // [B, capacity]; without fields: see all events
-        const real* __restrict__ errors, const real* __restrict__ times, const real* __restrict__ slopes,  // [B, n_slots, N]
-        const int* __restrict__ counts,         // [B, N]
+        const real* errors, int error_groups, int error_taps, long long error_stride, real error_tau, real error_last,  // as in Parts
+        const real* times, const real* slopes,  // [B, n_slots, N]
+        const int* counts,                      // [B, N]
         const real* __restrict__ weights,       // [rows, C]
         Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int stride, int add,
         real tau, real reset, real slope_floor, real scale,
         real* __restrict__ partial,             // [blocks of units, rows, C]
-        int wants_errors, real* __restrict__ tap_errors,  // [groups, filter elements, B, capacity]
+        int wants_errors, int room, int train_size, real* __restrict__ tap_errors,  // [groups, room, train_size, filter elements]
         unsigned long long* bounded) {          // [B, 4]
     using fixed = typename FixedPoint<real>::type;
     extern __shared__ double shared_memory[];
@@ -69,6 +112,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
     int* positions = samples + units_per_round;                           // [units]
     int* starts = positions + units_per_round;                            // [units + 1]: groups of 32 events before
     later += warp * 32;
+    start_after_previous();
+    const Parts<real> parts = {errors, error_groups, error_taps, (size_t)error_stride, error_tau, error_last};
 
     const long long n_units_total = (long long)batch * n_positions;
     for (int round = 0; round < rounds; ++round) {
@@ -98,7 +143,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 slope = slope_floor;
                 atomicAdd(&bounded[s * 4], 1ull);
             }
-            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), errors[spike]};
+            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), parts.sum(spike, times[spike])};
             inverse_slopes[(size_t)item * n_slots + k] = 1 / slope;
         }
         __syncthreads();
@@ -148,12 +193,13 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
             const int s = samples[u], position = positions[u], base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
             const int px = has_fields ? position / g.post_y : 0, py = position - px * g.post_y;
             const bool mine = lane < n_here;
-            int event = base + lane, row = min(lane, rows - 1), tap = 0;  // an idle lane adds 0 somewhere
+            int event = base + lane, row = min(lane, rows - 1), tap = 0, train_place = 0;  // an idle lane adds 0 somewhere
             real factor = 0;
             if (mine) {
                 if (has_fields) event = fields[((size_t)s * n_positions + position) * field_capacity + event];
                 const size_t at = (size_t)s * capacity + event;
                 factor = bounded_factor(event_times[at], tau);
+                if (wants_errors) train_place = event_positions[at];
                 if (has_fields) {
                     const Place place = unpack_place(places[at]);
                     tap = (place.y - py * g.stride_y) * g.filter_x + place.x - px * g.stride_x;
@@ -211,7 +257,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 __syncwarp();
             }
             if (wants_errors && mine) {
-                tap_errors[(((size_t)blockIdx.x * taps + tap) * batch + s) * capacity + event] = error * factor / tau;
+                tap_errors[(((size_t)blockIdx.x * room + s) * train_size + train_place) * taps + tap] = error * factor / tau;
             }
         }
         __syncthreads();
@@ -248,6 +294,7 @@ struct Partials {
 template <typename real>
 __global__ void __launch_bounds__(256) add_partial(Partials partials, int n_gradients) {
     __shared__ real sums[8][33];
+    start_after_previous();
     int which = 0;
     while (which + 1 < n_gradients && (int)blockIdx.x >= partials.of[which + 1].first_block) ++which;
     const Partial own = partials.of[which];
@@ -277,34 +324,18 @@ __global__ void __launch_bounds__(256) add_partial(Partials partials, int n_grad
     }
 }
 
-// dL/dt of every event: the sum over groups of channels and the filter elements through which some position sees it.
-// blocks (any, B), 256 threads. An event that no position sees gets 0.
+// dL/dt of every event, the sum of its parts. blocks (any, B), 256 threads.
 template <typename real>
 __global__ void __launch_bounds__(256) add_taps(
-        const real* __restrict__ tap_errors, const real* __restrict__ event_times, const int* __restrict__ event_neurons,
-        const int* __restrict__ event_positions, const int* __restrict__ event_counts, int capacity, Geometry g, int has_fields, int groups,
-        int batch, int train_size, real tau, real last_factor,  // events from last_factor on are in no field
-        real* __restrict__ errors) {  // [B, train_size]
-    const size_t s = blockIdx.y, stride = (size_t)batch * capacity;
+        const real* tap_errors, int groups, int n_taps, long long stride, real tau, real last_factor,  // as in Parts
+        const real* __restrict__ event_times, const int* __restrict__ event_positions, const int* __restrict__ event_counts, int capacity,
+        int train_size, real* __restrict__ errors) {  // [B, train_size]
+    start_after_previous();
+    const Parts<real> parts = {tap_errors, groups, n_taps, (size_t)stride, tau, last_factor};
+    const size_t s = blockIdx.y;
     const int n_events = event_counts[s];
     for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
-        const real* own = tap_errors + s * capacity + e;
-        real sum = 0;
-        if (!has_fields) {
-#pragma unroll 8
-            for (int group = 0; group < groups; ++group) sum += own[group * stride];
-        } else if (bounded_factor(event_times[s * capacity + e], tau) < last_factor) {
-            const Place place = place_of(g, event_neurons[s * capacity + e]);
-            const int taps = g.filter_x * g.filter_y;
-            for (int group = 0; group < groups; ++group) {
-                for (int fy = 0; fy < g.filter_y; ++fy) {
-#pragma unroll 5
-                    for (int fx = 0; fx < g.filter_x; ++fx) {
-                        if (posts_through(g, place, fx, fy) >= 0) sum += own[(size_t)(group * taps + fy * g.filter_x + fx) * stride];
-                    }
-                }
-            }
-        }
-        errors[s * train_size + event_positions[s * capacity + e]] = sum;
+        const size_t spike = s * train_size + event_positions[s * capacity + e];
+        errors[spike] = parts.sum(spike, event_times[s * capacity + e]);
     }
 }

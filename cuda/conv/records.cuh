@@ -1,6 +1,7 @@
 #pragma once
 // What the fast forward and backward passes share (conv_forward.cu, dense_forward.cu, layer_backward.cu). All times lie before
 // L = 8 tau, so one origin serves all: a spike is known by its factor q = e^{t / tau}, and "later" is a comparison of factors.
+#include "common/bounded_factor.cuh"
 #include "conv/geometry.cuh"
 
 // Where an event happens, in one word: x and y in the padded grid below 2^10 each, channel below 2^12.
@@ -12,16 +13,10 @@ __device__ __forceinline__ Place unpack_place(unsigned packed) {
     return {(int)(packed & 1023), (int)(packed >> 10 & 1023), (int)(packed >> 20)};
 }
 
-// Row of the weights through which the event reaches position (px, py); -1: it does not.
-__device__ __forceinline__ int row_from(const Geometry& g, unsigned packed, int px, int py) {
-    const Place place = unpack_place(packed);
-    const int fx = place.x - px * g.stride_x, fy = place.y - py * g.stride_y;
-    const bool inside = (unsigned)fx < (unsigned)g.filter_x && (unsigned)fy < (unsigned)g.filter_y;
-    return inside ? filter_row(g, place.c, fx, fy) : -1;
-}
+// The event as the filter at a position sees it: x and y are filter elements, or lie outside the filter. corner: the packed place of channel 0
+// at filter element (0, 0) of the position. What lies before it wraps to large numbers.
+__device__ __forceinline__ Place place_in_field(unsigned packed, unsigned corner) { return unpack_place(packed - corner); }
 
-// A factor that no spike exceeds: events after t_max may lie anywhere.
-template <typename real>
-__device__ __forceinline__ real bounded_factor(real t, real tau) {
-    return exp(min(t / tau, real(9)));
+__device__ __forceinline__ bool lies_inside(const Geometry& g, const Place& in_field) {
+    return in_field.x < g.filter_x && in_field.y < g.filter_y;
 }

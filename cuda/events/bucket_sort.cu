@@ -9,6 +9,7 @@
 #include "common/constants.cuh"
 #include "conv/records.cuh"
 #include "events/bitonic.cuh"
+#include "fused/dependent_launch.cuh"
 
 constexpr int BUCKETS_PER_THREAD = 4;
 constexpr int CROWDED = 128;  // spikes of a bucket beyond which the network is faster
@@ -17,8 +18,8 @@ constexpr int CROWDED = 128;  // spikes of a bucket beyond which the network is 
 // blocks B, up to 1024 threads; shared memory: two lists of `room` times and ranks. room >= n_neurons * n_slots.
 template <typename real>
 __global__ void __launch_bounds__(1024, 1) bucket_sort(
-        const real* __restrict__ trains,       // [B, n_slots, n_neurons]
-        const int* __restrict__ train_counts,  // [B, n_neurons]
+        const real* trains,       // [B, n_slots, n_neurons]
+        const int* train_counts,  // [B, n_neurons]
         int n_neurons, int n_slots, int room, int out_capacity,
         const int* __restrict__ pooled, int has_pooling,         // [n_neurons]: neuron of the pooling layer, -1: none
         real* __restrict__ times, int* neurons, int* positions,  // [B, out_capacity]; the same array if n_slots is 1 and nothing is pooled
@@ -39,6 +40,7 @@ __global__ void __launch_bounds__(1024, 1) bucket_sort(
     train_counts += b * n_neurons;
     if (t == 0) n_gathered = fullest = 0;
     for (int k = t; k < n_buckets; k += blockDim.x) buckets[k] = 0;
+    start_after_previous();
     __syncthreads();
 
     real low = Constants<real>::infinity(), high = 0;

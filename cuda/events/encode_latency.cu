@@ -4,6 +4,7 @@
 // looks through the image for pixels of its value. Either way the order is that of the index: the same every time.
 #include "common/block.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 
 // Copies pixels first ... first + n - 1 into shared words, filled up with 0 (no spike); returns the number of words.
 __device__ __forceinline__ int load_piece(const unsigned char* image, int first, int n, unsigned* words) {
@@ -125,6 +126,7 @@ __global__ void __launch_bounds__(256) encode_next(
         const unsigned* __restrict__ place_of_neuron, int wants_places, real tau, real* __restrict__ factors, unsigned* __restrict__ places,
         unsigned* ticket) {
     __shared__ int index;
+    start_after_previous();
     const size_t b = blockIdx.x, start = b * capacity;
     if (threadIdx.x == 0) {
         const long long first = *reinterpret_cast<volatile long long*>(cursor);

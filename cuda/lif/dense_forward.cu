@@ -1,12 +1,13 @@
 // Fast forward pass of a dense layer that receives many events, for times before one origin's reach (t_max <= 8 tau);
 // spike_times.cu has the general ones.
 //
-// A block owns one sample and 32 neurons. Sums without resets do not depend on the spikes (lif/interval.cuh), so all warps make them at
-// once: a lane per neuron, a stretch of events per warp. Of the running sums in a stretch, those at the start of every 32 events are
+// A block owns one sample and up to 32 neurons. Sums without resets do not depend on the spikes (lif/interval.cuh), so all warps make
+// them at once: a lane per neuron, a stretch of events per warp. Of the running sums in a stretch, those at the start of every 32 events are
 // kept, and the greatest distance to the limit among the 32. Then a warp per neuron looks for the first 32 events whose
 // distance, with all stretches before, can reach the resets so far, and searches these, a lane each, spike by spike.
 #include "common/block.cuh"
 #include "conv/records.cuh"
+#include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
 #include "lif/interval.cuh"
 #include "lif/search.cuh"
@@ -14,13 +15,13 @@
 constexpr int PITCH = 33;  // of arrays with a column per neuron
 
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks (ceil(n_post / 32), B), up to 1024 threads. Shared memory: `round` intervals (a multiple of 32 per warp), then for
+// blocks (ceil(n_post / width), B), up to 1024 threads; width <= 32. Shared memory: `round` intervals (a multiple of 32 per warp), then for
 // every 32 of them and every neuron three numbers, two for every warp.
 template <typename real>
 __global__ void __launch_bounds__(1024) dense_forward(
-        const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts, int capacity,
+        const real* event_times, const int* event_neurons, const int* event_counts, int capacity,
         const real* __restrict__ weights,  // [n_pre, n_post]
-        int n_post, int round, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
+        int n_post, int width, int round, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, n_post], [B, n_post]
         unsigned long long* status) {      // [B, 4]: spikes, silent, overflowing, non-finite
     constexpr int UNROLL = 8;
@@ -35,9 +36,10 @@ __global__ void __launch_bounds__(1024) dense_forward(
     real* distance = b_start + round / LIST * PITCH;
     real* sum_a = distance + round / LIST * PITCH;                                  // [warps, PITCH]
     real* sum_b = sum_a + n_warps * PITCH;
+    start_after_previous();
     const size_t s = blockIdx.y;
-    const int first_neuron = blockIdx.x * 32, i = first_neuron + lane, n_here = min(32, n_post - first_neuron);
-    const real* own_weights = weights + min(i, n_post - 1);
+    const int first_neuron = blockIdx.x * width, n_here = min(width, n_post - first_neuron), i = first_neuron + min(lane, n_here - 1);
+    const unsigned mine = i * sizeof(real);  // idle lanes do what the last neuron's does, and nobody asks for it
     event_times += s * capacity;
     event_neurons += s * capacity;
     const int n_events = events_before(event_times, event_counts[s], t_max);
@@ -52,7 +54,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
         for (int k = threadIdx.x; k < (n + LIST - 1) / LIST * LIST; k += blockDim.x) {
             const int event = first + min(k, n - 1);
             intervals[k].e = k < n ? bounded_factor(event_times[event], tau) : real(0);
-            intervals[k].offset = event_neurons[event] * n_post;
+            intervals[k].offset = event_neurons[event] * n_post * (int)sizeof(real);
         }
         const real e_end = first + n < n_events ? bounded_factor(event_times[first + n], tau) : last_factor;
         if (threadIdx.x == 0) next_neuron = n_warps;
@@ -73,7 +75,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
             for (int base = list; base < list + LIST; base += UNROLL) {
                 real w[UNROLL];
 #pragma unroll
-                for (int u = 0; u < UNROLL; ++u) w[u] = own_weights[(unsigned)intervals[base + u].offset];
+                for (int u = 0; u < UNROLL; ++u) w[u] = weight_at(weights, intervals[base + u].offset + mine);
 #pragma unroll
                 for (int u = 0; u < UNROLL; ++u) {
                     const Interval<real> interval = intervals[base + u];
@@ -109,7 +111,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
             const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + place, slopes + place};
             const Kept<real> kept = {a_start + neuron, b_start + neuron, distance + neuron, PITCH};
             Train<real> train = trains[neuron];
-            search(intervals, n, weights + first_neuron + neuron, kept, out, train);
+            search(intervals, n, weights, (first_neuron + neuron) * sizeof(real), kept, out, train);
             __syncwarp();
             if (lane == 0) trains[neuron] = train;
             if (lane == 0) neuron = atomicAdd(&next_neuron, 1);

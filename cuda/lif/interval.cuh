@@ -11,7 +11,7 @@ struct __align__(4 * sizeof(real)) Interval {
     real e;      // factor E of the event
     real y_low;  // 1 / E_next
     real limit;  // infinity where the next event has the same time: no interval, no test
-    int offset;  // of the row of weights
+    int offset;  // of the row of weights, in numbers or bytes
 };
 
 template <typename real>
@@ -78,9 +78,15 @@ __device__ __forceinline__ void fire_within(const SpikeWriter<real>& out, const 
 // Times of the spikes that were kept, infinity in the slots behind them. By the thread that kept them.
 template <typename real>
 __device__ __forceinline__ void finish_train(const SpikeWriter<real>& out, const Train<real>& train) {
-#pragma unroll 1
-    for (int k = 0; k < out.n_slots; ++k) {
-        real* time = out.times + k * out.stride;
-        *time = k < train.n ? time_of(out, *time) : Constants<real>::infinity();
+    constexpr int AHEAD = 4;
+    for (int first = 0; first < out.n_slots; first += AHEAD) {
+        real y[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) y[u] = first + u < train.n ? out.times[(first + u) * out.stride] : real(1);
+#pragma unroll
+        for (int u = 0; u < AHEAD; ++u) {
+            if (first + u >= out.n_slots) break;
+            out.times[(first + u) * out.stride] = first + u < train.n ? time_of(out, y[u]) : Constants<real>::infinity();
+        }
     }
 }

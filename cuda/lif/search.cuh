@@ -1,5 +1,5 @@
 #pragma once
-// Spikes of a neuron that receives many events, by a warp (dense_forward.cu, conv_forward_block.cu; one comparison per 32 events: interval.cuh).
+// Spikes of a neuron that receives many events, by a warp (dense_forward.cu; one comparison per 32 events: interval.cuh).
 // Sums without resets do not depend on the spikes: they are made before, for stretches of events in parallel. Of the running sums those at
 // the start of every list of 32 events are kept, and the greatest distance to the limit among the 32.
 #include "common/block.cuh"
@@ -26,9 +26,16 @@ __device__ __forceinline__ real settle(const Kept<real>& kept, int list, real be
     return far;
 }
 
-// One neuron walks through n events. Its spikes are kept as y (finish_train makes times of them).
+// The weight so many bytes behind the first: a sum of 32 bits beside a common address costs one instruction less than a pointer per lane.
 template <typename real>
-__device__ __forceinline__ void search(const Interval<real>* intervals, int n, const real* weights, const Kept<real>& kept,
+__device__ __forceinline__ real weight_at(const real* weights, unsigned bytes) {
+    return *reinterpret_cast<const real*>(reinterpret_cast<const char*>(weights) + bytes);
+}
+
+// One neuron, `mine` bytes behind the start of a row of weights, walks through n events; their offsets are in bytes. Its spikes are kept as y
+// (whoever knows them all makes times of them).
+template <typename real>
+__device__ __forceinline__ void search(const Interval<real>* intervals, int n, const real* weights, unsigned mine, const Kept<real>& kept,
                                        const SpikeWriter<real>& out, Train<real>& train) {
     const int lane = threadIdx.x & 31, n_lists = (n + LIST - 1) / LIST;
     bool done = train.fall == Constants<real>::infinity();
@@ -41,7 +48,7 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
         const auto look_ahead = [&](int list) {
             const int e = list * LIST + lane;
             ahead = e < n ? intervals[e] : no_interval<real>(0);
-            ahead_w = weights[(unsigned)ahead.offset];
+            ahead_w = weight_at(weights, ahead.offset + mine);
             ahead_list = list;
         };
         while (!done) {

@@ -2,6 +2,7 @@
 // times, errors [B, n_slots, n_neurons], counts [B, n_neurons].
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "fused/dependent_launch.cuh"
 #include "losses/metrics.cuh"
 
 template <typename real>
@@ -181,8 +182,9 @@ __global__ void __launch_bounds__(32) accumulate_metrics(const real* __restrict_
 // spike_count_class_loss, most_spikes and accumulate_metrics in one launch. blocks B, 32 threads; ticket: 0 before and after.
 template <typename real>
 __global__ void __launch_bounds__(32) spike_count_class_step(
-        const real* __restrict__ times, const int* __restrict__ counts, const int* __restrict__ labels, real target_true, real target_false,
+        const real* times, const int* counts, const int* __restrict__ labels, real target_true, real target_false,
         int batch, int n_neurons, int n_slots, real* loss, real* __restrict__ errors, int* predictions, double* totals, unsigned* ticket) {
+    start_after_previous();
     const int b = blockIdx.x, lane = threadIdx.x, label = labels[b];
     times += (size_t)b * n_neurons * n_slots;
     errors += (size_t)b * n_neurons * n_slots;

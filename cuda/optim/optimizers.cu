@@ -1,5 +1,6 @@
 // Optimizers: deltas from gradients, written to `out` or, with `add`, added to it (the weights). One thread per weight.
 // The learning rate and the step count live on the device (schedule), so that a captured step needs nothing from the host.
+#include "fused/dependent_launch.cuh"
 #include "optim/update.cuh"
 
 // Counts a step. One thread.
@@ -52,6 +53,7 @@ template <typename real>
 __global__ void __launch_bounds__(256) adam_step(Parameters parameters, int n_parameters, double* schedule, double beta1, double beta2,
                                                  real epsilon, int nesterov, unsigned* ticket) {
     __shared__ double current[4];
+    start_after_previous();
     if (threadIdx.x == 0) {
         current[0] = schedule[0];
         current[1] = schedule[1];
