@@ -1,0 +1,150 @@
+"""Forward pass of the fused step on the CPU: lists of events to compact lists of spikes (docs/theory.md, section 2).
+
+All times are factors q = e^{t / tau} relative to one origin: no exponential or logarithm in any loop. A group of as many neurons
+as a vector has lanes walks the events with a and b in registers; one comparison per event asks whether any of them comes near the
+threshold before the next event, and only then is the crossing computed.
+"""
+
+import numpy as np
+from numba import get_thread_id, njit, prange
+
+from bats.cpu.vectors import compress, greatest, how_many, least, load, numbers, root, select, some, splat, store
+
+LOW_HALF = 0xFFFFFFFF  # of an entry of the event table: the number of events; the other half holds the label
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def prepare(n, c, intervals):
+    """What all neurons share about the intervals that n events open. intervals [3, > n]: row 0 holds their factors E, ascending, and
+    behind them the factor of the end of the simulation.
+
+    Row 1: y = 1 / E at the end of an interval; NaN where the next event has the same time, since nothing can happen in between. Row 2:
+    the limit that b - a y reaches there if u reaches theta anywhere in the interval: u does at y if b >= a y + c / y, of which the
+    right side is at most c (E_end - E)^2 / E_end below its value at the end (the least of it is where a y = c / y).
+    """
+    factors, ends, limits = intervals[0], intervals[1], intervals[2]
+    one, nan = c / c, intervals.dtype.type(np.nan)
+    slack = intervals.dtype.type(1e-6)  # the limit must not be sharper than the exact test
+    for e in range(n):
+        low, high = factors[e], factors[e + 1]
+        y, width = one / high, high - low
+        ends[e] = y if high > low else nan
+        limits[e] = c * (high - width * width * y - slack * high)
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def walk(n, intervals, rows, weights, c, reset, most, low, place, list_q, list_x, list_neurons, list_events, counts):
+    """Spikes of one group of neurons, low ..., in one sample, appended to the four lists from `place` on.
+
+    intervals as from prepare; rows [n]: the row of weights [n_pre, lanes] that an event adds; most: spikes that a neuron can hold, a
+    number of the layer's type. Of each spike the lists get q, the root x, the neuron and the last event before it: event after event.
+    counts [1, lanes]: spikes of each neuron. Returns (place behind the last spike, silent neurons, neurons that would fire once
+    more than they can hold, neurons whose a is not finite), lanes without a neuron included.
+    """
+    factors, ends, limits = intervals[0], intervals[1], intervals[2]
+    zero, one, never = splat(c - c), c / c, splat(intervals.dtype.type(-np.inf))
+    four_c = c + c + c + c
+    a, b, count = zero, zero, zero
+    overflow = 0
+    for e in range(n):
+        factor, y = factors[e], ends[e]
+        w = load(weights, rows[e], 0) * factor
+        b = b + w
+        a = a + w * factor
+        if some(b - a * y >= limits[e]):
+            until, begin = factors[e + 1], splat(factor)
+            while True:
+                square, twice = b * b - a * four_c, a + a
+                fires = (square > zero) & ((b - a * y >= c * until) | ((b * begin < twice) & (b > twice * y)))
+                full = fires & (count >= most)
+                if some(full):
+                    overflow += how_many(full)
+                    b = select(full, never, b)
+                    continue
+                if not some(fires):
+                    break
+                x = root(square)
+                q = least(greatest(twice / (b + x), begin), splat(until))
+                compress(list_q, place, q, fires)
+                compress(list_x, place, x, fires)
+                compress(list_neurons, place, numbers(low, a), fires)
+                n_fired = how_many(fires)
+                for k in range(place, place + n_fired):
+                    list_events[k] = e
+                place += n_fired
+                count = select(fires, count + one, count)
+                begin = select(fires, q, begin)
+                # A neuron with one slot is done: that is the meaning of time to first spike, and no overflow.
+                b = select(fires, b - q * reset if most > one else never, b)
+    store(counts, 0, 0, count)
+    return place, how_many(count < one), overflow, how_many(zero < one) - how_many(a - a < one)
+
+
+@njit(cache=True, _nrt=False)
+def clear_rows(packed):
+    """packed [rows, lanes] = 0."""
+    for j in range(packed.shape[0]):
+        for i in range(packed.shape[1]):
+            packed[j, i] = 0
+
+
+@njit(cache=True, _nrt=False)
+def pack(weights, low, packed):
+    """packed [n_pre, lanes] = the columns low ... of weights [n_pre, n_post], 0 where there are none."""
+    lanes, n_post = packed.shape[1], weights.shape[1]
+    for j in range(weights.shape[0]):
+        if low + lanes <= n_post:
+            store(packed, j, 0, load(weights, j, low))
+        else:
+            for i in range(lanes):
+                packed[j, i] = weights[j, low + i] if low + i < n_post else 0
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _take_events(sample, table_factors, table_rows, last_factor, c, intervals, rows):
+    """Copies a sample's events; returns their number."""
+    first, n = sample[0], sample[1] & LOW_HALF
+    for e in range(n):
+        intervals[0, e] = table_factors[first + e]
+        rows[e] = table_rows[first + e]
+    intervals[0, n] = last_factor
+    prepare(n, c, intervals)
+    return n
+
+
+@njit(cache=True, parallel=True)
+def hidden_forward(in_order, first, table_factors, table_rows, last_factor, weights, c, reset, most, n_events, intervals, rows, packed,
+                   counts, list_q, list_x, list_neurons, list_events, bounds, tile_status, status):  # fmt: skip
+    """B samples from in_order[first] on (bats.fused.event_table) -> their events and the spikes of the first layer.
+
+    n_events [B], intervals [B, 3, E + 1], rows [B, E]: the events, as `walk` wants them; the lists [B, tiles, R]: spikes, tile by tile of
+    the neurons; bounds [B, groups, 2]: where those of a group of neurons begin and end in its tile. Scratch of a thread: packed
+    [threads, n_pre, lanes], counts [threads, 1, lanes]. tile_status [tiles, 4] int64 is scratch; status [4] is added to: spikes, silent,
+    overflowing, non-finite neurons.
+    """
+    batch, n_groups, lanes = n_events.shape[0], bounds.shape[1], packed.shape[2]
+    n_tiles, n_post = list_q.shape[1], weights.shape[1]
+    for s in prange(batch):
+        n_events[s] = _take_events(in_order[first + s], table_factors, table_rows, last_factor, c, intervals[s], rows[s])
+    for tile in prange(n_tiles):
+        for k in range(4):
+            tile_status[tile, k] = 0
+        thread = get_thread_id()
+        for group in range(tile * n_groups // n_tiles, (tile + 1) * n_groups // n_tiles):
+            low, goes_on = group * lanes, group > tile * n_groups // n_tiles
+            pack(weights, low, packed[thread])
+            for s in range(batch):
+                place = bounds[s, group - 1, 1] if goes_on else 0
+                bounds[s, group, 0] = place
+                place, silent, overflow, broken = walk(
+                    n_events[s], intervals[s], rows[s], packed[thread], c, reset, most, low, place, list_q[s, tile], list_x[s, tile],
+                    list_neurons[s, tile], list_events[s, tile], counts[thread],
+                )  # fmt: skip
+                bounds[s, group, 1] = place
+                tile_status[tile, 0] += place - bounds[s, group, 0]
+                tile_status[tile, 1] += silent - max(0, low + lanes - n_post)
+                tile_status[tile, 2] += overflow
+                tile_status[tile, 3] += broken
+    for tile in range(n_tiles):
+        for k in range(4):
+            status[k] += tile_status[tile, k]

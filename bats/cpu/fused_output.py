@@ -1,0 +1,234 @@
+"""The output layer in the fused step on the CPU: hidden spikes in order, its spikes, and the way back through both (docs/theory.md, section 3).
+
+A vector holds outputs. Going back, what all later output spikes mean to an earlier event are two sums per output, P and Q of
+theory (30); they change only at output spikes, between which hidden spikes follow in straight loops.
+"""
+
+import numpy as np
+from numba import get_thread_id, njit, prange
+
+from bats.cpu.fused_forward import clear_rows, pack, prepare, walk
+from bats.cpu.sort_events import DIGITS, radix_sort
+from bats.cpu.vectors import load, only, select, splat, store, total
+
+BUCKETS = 1024
+CROWDED = 16  # spikes that share the bucket of a spike, in the mean, above which the list is sorted digit by digit instead
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _bucket_sort(n, lowest, highest, q, addresses, start, sorted_q, sorted_addresses):
+    """q [n] in ascending order, equal ones in the order they had, and their addresses; False, with nothing done, in a crowd."""
+    scale = q.dtype.type(BUCKETS - 1) / (highest - lowest) if highest > lowest else lowest - lowest
+    for bucket in range(BUCKETS):
+        start[bucket] = 0
+    for k in range(n):
+        start[int((q[k] - lowest) * scale)] += 1
+    place = crowd = 0
+    for bucket in range(BUCKETS):
+        count = start[bucket]
+        start[bucket] = place
+        place += count
+        crowd += count * count
+    if crowd > CROWDED * n:
+        return False
+    for k in range(n):
+        bucket = int((q[k] - lowest) * scale)
+        place = start[bucket]
+        start[bucket] = place + 1
+        sorted_q[place] = q[k]
+        sorted_addresses[place] = addresses[k]
+    for k in range(1, n):  # within a bucket
+        key, address, place = sorted_q[k], sorted_addresses[k], k
+        while place > 0 and sorted_q[place - 1] > key:
+            sorted_q[place] = sorted_q[place - 1]
+            sorted_addresses[place] = sorted_addresses[place - 1]
+            place -= 1
+        sorted_q[place] = key
+        sorted_addresses[place] = address
+    return True
+
+
+@njit(cache=True, _nrt=False)
+def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bits, other_addresses, start, sorted_q, rows, places):
+    """A sample's spikes in the order of time: sorted_q, their neurons `rows`, and their places in the lists [tiles, R]. Returns the number.
+
+    room, other_bits, addresses, other_addresses, start: scratch; room_bits is the same memory as room.
+    """
+    n_tiles, capacity = list_q.shape
+    n_groups = bounds.shape[0]
+    n, lowest, highest = 0, room.dtype.type(np.inf), room.dtype.type(0)
+    for tile in range(n_tiles):
+        for k in range(bounds[(tile + 1) * n_groups // n_tiles - 1, 1]):
+            q = list_q[tile, k]
+            lowest, highest = min(lowest, q), max(highest, q)
+            room[n] = q
+            addresses[n] = tile * capacity + k
+            n += 1
+    if not _bucket_sort(n, lowest, highest, room, addresses, start, sorted_q, places):
+        radix_sort(room_bits, addresses, n, start[:DIGITS], other_bits, other_addresses)
+        for k in range(n):
+            sorted_q[k] = room[k]
+            places[k] = addresses[k]
+    for k in range(n):
+        rows[k] = list_neurons[places[k] // capacity, places[k] % capacity]
+    return n
+
+
+@njit(cache=True, parallel=True)
+def output_forward(list_q, list_neurons, bounds, weights, tau, c, reset, most, last_factor, n_events, intervals, rows, places, room, room_bits,
+                   addresses, other_bits, other_addresses, start, packed, counts, out_q, out_x, out_neurons, out_events, out_bounds,
+                   first_times, out_counts, sample_status, status):  # fmt: skip
+    """The lists of hidden spikes (bats.cpu.fused_forward) in the order of time, and the output spikes that follow from them.
+
+    n_events [B], intervals [B, 3, F + 1], rows, places [B, F]: hidden spikes as events; out_* [B, M], out_bounds [B, groups, 2]: output
+    spikes; first_times [B, 1, n_out] seconds, inf for a silent neuron; out_counts [B, n_out]; status as of hidden_forward. packed
+    [groups, n_hidden, lanes]: the weights, also for the way back. The rest is scratch: room ... counts of a thread, sample_status [B, 4].
+    """
+    batch, n_out, lanes = n_events.shape[0], weights.shape[1], packed.shape[2]
+    for group in prange(packed.shape[0]):
+        pack(weights, group * lanes, packed[group])
+    for s in prange(batch):
+        thread = get_thread_id()
+        n = _in_order(
+            list_q[s], list_neurons[s], bounds[s], room[thread], room_bits[thread], addresses[thread], other_bits[thread],
+            other_addresses[thread], start[thread], intervals[s, 0], rows[s], places[s],
+        )  # fmt: skip
+        n_events[s] = n
+        intervals[s, 0, n] = last_factor
+        prepare(n, c, intervals[s])
+        place = 0
+        for k in range(4):
+            sample_status[s, k] = 0
+        for group in range(packed.shape[0]):
+            low = group * lanes
+            out_bounds[s, group, 0] = place
+            place, silent, overflow, broken = walk(
+                n, intervals[s], rows[s], packed[group], c, reset, most, low, place, out_q[s], out_x[s], out_neurons[s], out_events[s],
+                counts[thread],
+            )  # fmt: skip
+            out_bounds[s, group, 1] = place
+            sample_status[s, 1] += silent - max(0, low + lanes - n_out)
+            sample_status[s, 2] += overflow
+            sample_status[s, 3] += broken
+            for i in range(low, min(low + lanes, n_out)):
+                out_counts[s, i] = int(counts[thread, 0, i - low])
+                first_times[s, 0, i] = np.inf
+        sample_status[s, 0] = place
+        for k in range(place - 1, -1, -1):  # the first spike of a neuron comes last
+            first_times[s, 0, out_neurons[s, k]] = tau * np.log(out_q[s, k])
+    for s in range(batch):
+        for k in range(4):
+            status[k] += sample_status[s, k]
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _output_gains(begin, end, low, out_q, out_x, out_neurons, errors, counts, on_all, scale, tau, reset, slope_floor, later, gains):
+    """gains [2, M] = G / q and G / q^2 of the output spikes begin ... end - 1 of a group of outputs. later [2, lanes]: scratch.
+
+    Errors of a neuron's spikes through its own resets: delta_k = dL/dt_k + q_k sum over later spikes of delta_m D / (z_m q_m). Returns the
+    number of spikes whose slope was bounded.
+    """
+    one, bounded = tau / tau, 0
+    for i in range(later.shape[1]):
+        later[0, i] = 0
+        later[1, i] = 0  # spikes seen
+    for k in range(end - 1, begin - 1, -1):
+        neuron = out_neurons[k]
+        i = neuron - low
+        q, y = out_q[k], one / out_q[k]
+        slope = out_x[k] * y
+        if slope < slope_floor:
+            slope = slope_floor
+            bounded += 1
+        later[1, i] += 1
+        error = errors[neuron] * scale if on_all or later[1, i] == counts[neuron] else scale - scale
+        share = (error + q * later[0, i]) / slope
+        later[0, i] += share * reset * y
+        gains[0, k] = share * tau * y
+        gains[1, k] = share * tau * y * y
+    return bounded
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _back_through_outputs(factors, rows, weights, begin, end, low, out_neurons, out_events, gains, rate, errors, gradient):
+    """errors [n] += those of the hidden spikes, gradient [n_hidden, lanes] += the sample's part, for one group of outputs. rate = 1 / tau."""
+    if end == begin:
+        return
+    zero = rate - rate
+    p, q = splat(zero), splat(zero)
+    e = out_events[end - 1]  # hidden spikes after the last output spike mean nothing
+    for k in range(end - 1, begin - 2, -1):
+        until = out_events[k] if k >= begin else -1
+        for j in range(e, until, -1):
+            row, factor = rows[j], factors[j]
+            double = q * factor
+            single = double - p
+            store(gradient, row, 0, load(gradient, row, 0) + single * factor)
+            errors[j] += total(load(weights, row, 0) * (single + double)) * factor * rate
+        e = until
+        if k >= begin:
+            own = only(out_neurons[k] - low, p)
+            p = select(own, p + gains[0, k], p)
+            q = select(own, q + gains[1, k], q)
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _hidden_gains(n, factors, rows, places, list_x, errors, tau, reset, slope_floor, later, list_single, list_double):
+    """G / q and G / q^2 of every hidden spike, at its place in the lists. later [n_hidden]: scratch. Returns the number of bounded slopes."""
+    one, bounded = tau / tau, 0
+    for i in range(later.shape[0]):
+        later[i] = 0
+    for k in range(n - 1, -1, -1):
+        place, i, y = places[k], rows[k], one / factors[k]
+        slope = list_x[place] * y
+        if slope < slope_floor:
+            slope = slope_floor
+            bounded += 1
+        share = (errors[k] + factors[k] * later[i]) / slope
+        later[i] += share * reset * y
+        single = share * tau * y
+        list_single[place] = single
+        list_double[place] = single * y
+    return bounded
+
+
+@njit(cache=True, parallel=True)
+def output_backward(n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_events, out_bounds, out_counts,
+                    out_errors, on_all, scale, tau, out_reset, out_floor, reset, slope_floor, out_later, out_gains, errors, later,
+                    list_single, list_double, clear, partial, group_bounded, out_bounded, bounded):  # fmt: skip
+    """out_errors [B, 1, n_out] = dL/dt of the output spikes (of the first ones only, unless on_all) -> the gains of all hidden spikes, and
+    partial [sample groups, groups, n_hidden, lanes]: the gradient of the output layer times scale, to which is added unless `clear`.
+
+    Which samples form a group does not depend on the threads. list_x, list_single, list_double [B, tiles * R]; scratch of a thread:
+    out_later [threads, 2, lanes], out_gains [threads, 2, M], errors [threads, F], later [threads, n_hidden]. group_bounded [sample groups, 2]
+    is scratch; out_bounded, bounded [1] are added to: spikes whose slope was bounded.
+    """
+    n_sets, lanes, rate = partial.shape[0], packed.shape[2], tau / tau / tau
+    for own in prange(n_sets):
+        thread = get_thread_id()
+        group_bounded[own, 0] = 0
+        group_bounded[own, 1] = 0
+        if clear:
+            for group in range(packed.shape[0]):
+                clear_rows(partial[own, group])
+        for s in range(own, n_events.shape[0], n_sets):
+            n = n_events[s]
+            for k in range(n):
+                errors[thread, k] = 0
+            for group in range(packed.shape[0]):
+                begin, end = out_bounds[s, group, 0], out_bounds[s, group, 1]
+                group_bounded[own, 0] += _output_gains(
+                    begin, end, group * lanes, out_q[s], out_x[s], out_neurons[s], out_errors[s, 0], out_counts[s], on_all, scale, tau,
+                    out_reset, out_floor, out_later[thread], out_gains[thread],
+                )  # fmt: skip
+                _back_through_outputs(
+                    intervals[s, 0], rows[s], packed[group], begin, end, group * lanes, out_neurons[s], out_events[s],
+                    out_gains[thread], rate, errors[thread], partial[own, group],
+                )  # fmt: skip
+            group_bounded[own, 1] += _hidden_gains(
+                n, intervals[s, 0], rows[s], places[s], list_x[s], errors[thread], tau, reset, slope_floor, later[thread], list_single[s],
+                list_double[s],
+            )  # fmt: skip
+    for own in range(n_sets):
+        out_bounded[0] += group_bounded[own, 0]
+        bounded[0] += group_bounded[own, 1]
