@@ -5,11 +5,13 @@ A unit is one `cuda/<family>/<name>.cu`. CuPy's kernel cache keys on the source 
 """
 
 import functools
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -88,15 +90,18 @@ def _module(unit, dtype):
 def compile_all(arch="sm_90"):
     """Compiles every unit for a GPU architecture without a GPU, with nvcc or, failing that, NVRTC (cuda-bindings).
 
-    Returns [(unit, seconds, None or the compiler's message)]; raises RuntimeError if there is no compiler.
+    As many side by side as there are processors. Returns [(unit, seconds, None or the compiler's message)]; raises RuntimeError
+    if there is no compiler.
     """
     compiler = compile_with_nvcc if shutil.which("nvcc") else compile_with_nvrtc
-    results = []
-    for unit in list_units():
+
+    def compiled(unit):
         start = time.perf_counter()
         error = compiler(unit, arch)
-        results.append((unit, time.perf_counter() - start, error))
-    return results
+        return unit, time.perf_counter() - start, error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compiled, list_units()))
 
 
 def _instantiated(unit):

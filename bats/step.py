@@ -7,6 +7,7 @@ from bats.fused import fused_step, reason_against, reason_for_plain
 from bats.graphs import GraphCache
 from bats.sources import Resident
 
+_STEPS_PER_GRAPH = 10
 
 class Step:
     """A batch through encoding, forward pass, loss, and, for training, backward pass and optimizer.
@@ -75,6 +76,11 @@ class Step:
     def fused(self):
         """Whether the step runs as the kernels of bats.fused; if not, fused_reason says why."""
         return self._fused is not None
+
+    @property
+    def steps_at_once(self):
+        """What to give train_next(steps=...): several where steps are captured, so that one begins while the one before ends; else 1."""
+        return _STEPS_PER_GRAPH if self.graph else 1
 
     def start(self, order):
         """order: integers into the source; train_next() and evaluate_next() take its samples batch by batch from the first on.

@@ -2,13 +2,16 @@
 
     python benchmarks/gpu_tests.py --out results/gpu_tests.json
 
-The record is worth something only if no test was skipped for want of a device; the script fails otherwise.
+Test modules and sanitizers run side by side, those that took longest last time first. The record is written after each; --resume goes
+on with one that was cut short, if the sources are the same. It is worth something only if it is complete and no test was skipped for
+want of a device; the script fails otherwise.
 """
 
 import argparse
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,8 @@ from pathlib import Path
 
 import environment
 
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+LONG = 1000  # seconds: a module of which nothing is known goes first
 STEP = str(environment.ROOT / "benchmarks" / "short_step.py")
 
 
@@ -54,7 +59,8 @@ def run_module(name):
 def run_in_a_process(name):
     """The same in a process of its own, so that modules can run side by side."""
     command = [sys.executable, str(Path(__file__).resolve()), "--module", name]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=environment.ROOT)
+    few = {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}  # threads: many processes share the processors
+    done = subprocess.run(command, capture_output=True, text=True, cwd=environment.ROOT, env={**os.environ, **few})
     try:
         return json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -62,72 +68,83 @@ def run_in_a_process(name):
         return {"module": name, "run": 0, "failures": 0, "errors": 1, "skips": [], "seconds": 0, "text": text}
 
 
-def summary(results, n_modules):
+def summary(results, names):
     reasons = [reason for result in results for reason in result["skips"]]
+    done = {result["module"] for result in results}
     return {
-        "complete": len(results) == n_modules,
+        "complete": done == set(names),
         "run": sum(result["run"] for result in results),
         "failures": sum(result["failures"] for result in results),
         "errors": sum(result["errors"] for result in results),
         "skipped": sorted(set(reasons)),
         "skipped_for_want_of_a_device": sum("CUDA" in reason for reason in reasons),
-        "modules": {result["module"]: result["run"] for result in sorted(results, key=lambda result: result["module"])},
-        "not_run": [],
+        "not_run": sorted(set(names) - done),
+        "modules": sorted(results, key=lambda result: result["module"]),
     }
 
 
-def run_suite(jobs, report):
-    """All modules, `jobs` of them side by side; report(summary) after each, so that what has run is kept whatever comes."""
-    modules, results = test_modules(), []
-    with ThreadPoolExecutor(jobs) as pool:
-        for done in as_completed([pool.submit(run_in_a_process, name) for name in modules]):
-            result = done.result()
-            results.append(result)
-            bad = result["failures"] + result["errors"]
-            print(f"{result['module']}: {result['run']} run, {bad} bad, {result['seconds']:.0f} s", result["text"], flush=True)
-            found = summary(results, len(modules))
-            found["not_run"] = sorted(set(modules) - set(found["modules"]))
-            report(found)
-    return found
-
-
-def sanitize():
-    """{tool: "clean" or the end of its output} for a few training steps, forward, backward, both losses, both precisions."""
+def sanitize(tool):
+    """"clean", or the end of the tool's output, for a few training steps: forward, backward, all losses, both precisions."""
     if shutil.which("compute-sanitizer") is None:
-        return {"compute-sanitizer": "not found"}
+        return "compute-sanitizer was not found"
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, STEP]
+    done = subprocess.run(command, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    return "clean" if done.returncode == 0 and "short step done" in output else output[-1500:]
 
-    def run(tool):
-        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, STEP]
-        done = subprocess.run(command, capture_output=True, text=True)
-        output = done.stdout + done.stderr
-        found = "clean" if done.returncode == 0 and "short step done" in output else output[-1500:]
-        print(tool, found, flush=True)
-        return found
 
-    tools = ("memcheck", "racecheck", "initcheck", "synccheck")
-    with ThreadPoolExecutor(len(tools)) as pool:
-        return dict(zip(tools, pool.map(run, tools), strict=True))
+def former(path):
+    """(results of modules, {tool: what it found}, hash of the sources) of a record; nothing where there is none."""
+    try:
+        record = json.loads(Path(path).read_text())
+        return [dict(result) for result in record["tests"]["modules"]], record["sanitizer"], record["sources_sha256"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return [], {}, None
+
+
+def run(names, tools, jobs, results, found, report):
+    """Runs modules and tools, `jobs` at once; adds to results and found, and calls report() after each."""
+    with ThreadPoolExecutor(jobs) as pool:
+        tasks = {pool.submit(sanitize, tool): tool for tool in tools}
+        tasks |= {pool.submit(run_in_a_process, name): None for name in names}
+        for done in as_completed(tasks):
+            if tasks[done]:
+                found[tasks[done]] = done.result()
+                print(tasks[done], found[tasks[done]], flush=True)
+            else:
+                result = done.result()
+                results.append(result)
+                bad = result["failures"] + result["errors"]
+                print(f"{result['module']}: {result['run']} run, {bad} bad, {result['seconds']:.0f} s", result["text"], flush=True)
+            report()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=str(environment.ROOT / "results" / "gpu_tests.json"))
-    parser.add_argument("--jobs", type=int, default=8, help="test modules side by side (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=14, help="test modules and tools side by side (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="keep what the record at --out holds, if it is of the same sources")
     parser.add_argument("--module", help="run this test module only and print what came of it as JSON")
     options = parser.parse_args()
     if options.module:
         print(json.dumps(run_module(options.module)))
         return
-    before, sanitizer = source_hash(), {}
+    before, modules, committed = source_hash(), test_modules(), environment.ROOT / "results" / "gpu_tests.json"
+    results, found, known = former(options.out) if options.resume else ([], {}, before)
+    if known != before:
+        parser.error(f"--resume: expected a record of these sources ({before[:12]}), received {known and known[:12]} in {options.out}")
+    took = {result["module"]: result["seconds"] for result in [*former(committed)[0], *results]}
+    finished = {result["module"] for result in results}
+    names = sorted((name for name in modules if name not in finished), key=lambda name: -took.get(name, LONG))
 
-    def report(tests):
-        environment.write(options.out, environment.record(tests=tests, sanitizer=sanitizer, sources_sha256=before))
+    def report():
+        environment.write(options.out, environment.record(tests=summary(results, modules), sanitizer=found, sources_sha256=before))
 
-    tests = run_suite(options.jobs, report)
-    sanitizer = sanitize()
-    report(tests)
-    good = tests["failures"] == tests["errors"] == tests["skipped_for_want_of_a_device"] == 0
-    sys.exit(0 if good and set(sanitizer.values()) == {"clean"} else 1)
+    run(names, [tool for tool in TOOLS if tool not in found], options.jobs, results, found, report)
+    report()
+    tests = summary(results, modules)
+    good = tests["complete"] and tests["failures"] == tests["errors"] == tests["skipped_for_want_of_a_device"] == 0
+    sys.exit(0 if good and [found[tool] for tool in TOOLS] == ["clean"] * len(TOOLS) else 1)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def describe(data):
 class Work:
     """A training step of a job and its data, fed with whole batches: epoch after epoch in one random order.
 
-    images_held: bytes in use before the step was made, as clock.memory() tells.
+    at_once: steps that steps_in_a_row takes together; images_held: bytes in use before the step was made, as clock.memory() tells.
     """
 
     def __init__(self, job, batch, device, dtype, data, fused, clock, optimizer=None):
@@ -48,13 +48,14 @@ class Work:
         order = np.random.Generator(np.random.Philox(1)).permutation(len(self.train))
         self._order = np.resize(order, max(1, len(order) // batch) * batch)
         self._left = 0
+        self.at_once = min(self.step.steps_at_once, len(self._order) // batch)
 
-    def advance(self):
-        """Makes the next batch the one that train_next() takes; no work on the device except at the end of the order."""
-        if self._left < self.batch:
+    def advance(self, steps=1):
+        """Makes the next batches those that train_next() takes; no work on the device except at the end of the order."""
+        if self._left < steps * self.batch:
             self.step.start(self._order)
             self._left = len(self._order)
-        self._left -= self.batch
+        self._left -= steps * self.batch
 
     def train_steps(self, n):
         for _ in range(n):
@@ -70,13 +71,17 @@ class Work:
         return times
 
     def steps_in_a_row(self, n, clock):
-        """Milliseconds of each of n steps that follow one another without a wait (Clock.in_a_row)."""
+        """Milliseconds of a step, n times, each the mean of step.steps_at_once that a training takes together; one follows the other
+        without a wait (Clock.in_a_row)."""
+        steps = self.at_once
 
-        def one():
-            self.advance()
-            self.step.train_next()
+        def some():
+            self.advance(steps)
+            self.step.train_next(steps=steps)
 
-        return clock.in_a_row(one, n)
+        for _ in range(3 if steps > 1 else 0):  # compiled, captured, replayed
+            some()
+        return [time / steps for time in clock.in_a_row(some, n)]
 
     def table_bytes(self):
         """Of the fused step's list of all events, the data in another form; 0 for a plain step."""
@@ -88,6 +93,6 @@ def epoch(step, seed):
     """All samples once, in the order of a seed -> metrics."""
     step.reset_metrics()
     step.start(np.random.Generator(np.random.Philox(seed)).permutation(len(step.source)))
-    while step.train_next():
+    while step.train_next(steps=step.steps_at_once):
         pass
     return step.metrics()

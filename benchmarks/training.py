@@ -2,8 +2,9 @@
 
 Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work. Then steps follow one
 another as in training, and a step lasts from the end of the one before to its own end, by device events on CUDA and by a wall
-clock on the CPU; the median is reported. ms_per_step_alone is that of single steps on an idle device, each waited for: it includes
-what otherwise overlaps with the step before, if anything (records before 2026-11-26 hold this one as ms_per_step). An
+clock on the CPU; the median is reported. On CUDA ten steps are one graph, as in a training, and a time is the mean of ten
+(steps_per_time; 1 where a record has none). ms_per_step_alone is that of single steps on an idle device, each waited for: it includes
+what otherwise overlaps with the step before (records before 2026-11-26 hold this one as ms_per_step). An
 epoch is timed as a user sees it: 60 000 images, order and metrics included; so is inference, with its parts beside it
 (inference.py). Memory is what the run holds beside the images; event_table_mb of it is the fused step's list of their events.
 
@@ -43,6 +44,7 @@ def measure(job, batch, device, dtype, data, warm_up, steps, fused, inference_ba
     metrics, held = work.step.metrics(), work.images_held
     row = {
         "job": job, "batch": batch, "steps": steps, "fused": work.step.fused, "fused_reason": work.step.fused_reason,
+        "steps_per_time": work.at_once,
         "ms_per_step": statistics.median(times), "ms_per_step_p90": statistics.quantiles(times, n=10)[-1],
         "ms_per_step_alone": statistics.median(alone),
         "samples_per_second": 1e3 * batch / statistics.median(times),

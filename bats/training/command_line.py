@@ -64,8 +64,8 @@ def make_parser(description, *, epochs, batch_size, learning_rate):
     add(
         "--fused",
         choices=tuple(FUSED),
-        default="off",
-        help="three kernels per step on CUDA: auto where the network allows it, on or an error, off (default %(default)s)",
+        default="auto",
+        help="few kernels per step on CUDA: auto where the network allows it, on or an error, off (default %(default)s)",
     )
     add("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
     add(

@@ -44,8 +44,8 @@ class Trainer:
     config          JSON-like dictionary stored with the checkpoint
     shuffle         False takes the samples in the order of the source in every epoch, as some published results did
     on_epoch        called with the row of every finished epoch
-    fused           False takes the plain step; "auto" trains and evaluates with the fused step where it can be used and is faster
-                    (bats.step.Step), True insists on it for the training. A fused step leaves no spike trains in the layers
+    fused           "auto" trains and evaluates with the fused step where it can be used and is faster (bats.step.Step), False takes
+                    the plain step, True insists on the fused one for the training. A fused step leaves no spike trains in the layers
 
     After fit: history (a row per epoch), interrupted (stopped by Ctrl-C), selected_epoch (counted from 1), step_kind ("fused step",
     or "plain step: " and why).
@@ -54,7 +54,7 @@ class Trainer:
     def __init__(
         self, network, loss, optimizer, *, batch_size, max_simulation, seed=0, run_folder=None, schedule=None,
         selection="last", on_failure="warn", progress=True, config=None, shuffle=True,
-        on_epoch=None, fused=False,
+        on_epoch=None, fused="auto",
     ):  # fmt: skip
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, received {batch_size}")
@@ -146,7 +146,7 @@ class Trainer:
             step.start(order[self.position :])
             while self.position < n_samples:
                 guard.check()
-                trained = step.train_next()
+                trained = step.train_next(steps=step.steps_at_once)
                 self.position += trained
                 self._elapsed = time.perf_counter() - started
                 bar.update(trained)

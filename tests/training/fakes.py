@@ -88,7 +88,9 @@ class Step:
     def start(self, order):
         self.order = np.asarray(order)
 
-    def train_next(self):
+    steps_at_once = 1
+
+    def train_next(self, steps=1):
         indices, self.order = self.order[: self.batch_size], self.order[self.batch_size :]
         if len(indices):
             self.train(indices)

@@ -34,7 +34,7 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual((arguments.seed, arguments.device, arguments.dtype), (0, "auto", "float32"))
         self.assertEqual(command_line.selection(arguments), "last")
         self.assertEqual([command_line.fused(self.parse("--fused", name)) for name in ("auto", "on", "off")], ["auto", True, False])
-        self.assertIs(command_line.fused(arguments), False)
+        self.assertEqual(command_line.fused(arguments), "auto")
         self.assertEqual(command_line.selection(self.parse("--validation", 10)), "validation")
         self.assertEqual(command_line.selection(self.parse("--select-on-test")), "test")
 
