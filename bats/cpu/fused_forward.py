@@ -101,50 +101,56 @@ def pack(weights, low, packed):
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _take_events(sample, table_factors, table_rows, last_factor, c, intervals, rows):
-    """Copies a sample's events; returns their number."""
+def _take_events(sample, table_factors, table_rows, last_factor, c, intervals, rows, number):
+    """Copies a sample's events, and their number into number[0]."""
     first, n = sample[0], sample[1] & LOW_HALF
     for e in range(n):
         intervals[0, e] = table_factors[first + e]
         rows[e] = table_rows[first + e]
     intervals[0, n] = last_factor
     prepare(n, c, intervals)
-    return n
+    number[0] = n
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _simulate_tile(tile, n_events, intervals, rows, weights, packed, c, reset, most, counts, list_q, list_x, list_neurons, list_events, bounds,
+                   tile_status):  # fmt: skip
+    """The groups of neurons of one tile, all samples; packed and counts are of the thread."""
+    batch, n_groups, lanes, n_tiles, n_post = n_events.shape[0], bounds.shape[1], packed.shape[1], list_q.shape[1], weights.shape[1]
+    first = tile * n_groups // n_tiles
+    for k in range(4):
+        tile_status[tile, k] = 0
+    for group in range(first, (tile + 1) * n_groups // n_tiles):
+        low = group * lanes
+        pack(weights, low, packed)
+        for s in range(batch):
+            place = bounds[s, group - 1, 1] if group > first else np.int64(0)  # a literal 0 would have Numba compile `walk` twice
+            bounds[s, group, 0] = place
+            place, silent, overflow, broken = walk(
+                n_events[s], intervals[s], rows[s], packed, c, reset, most, low, place, list_q[s, tile], list_x[s, tile],
+                list_neurons[s, tile], list_events[s, tile], counts,
+            )  # fmt: skip
+            bounds[s, group, 1] = place
+            tile_status[tile, 0] += place - bounds[s, group, 0]
+            tile_status[tile, 1] += silent - max(0, low + lanes - n_post)
+            tile_status[tile, 2] += overflow
+            tile_status[tile, 3] += broken
 
 
 @njit(cache=True, parallel=True)
 def hidden_forward(in_order, first, table_factors, table_rows, last_factor, weights, c, reset, most, n_events, intervals, rows, packed,
-                   counts, list_q, list_x, list_neurons, list_events, bounds, tile_status, status):  # fmt: skip
+                   counts, list_q, list_x, list_neurons, list_events, bounds, tile_status):  # fmt: skip
     """B samples from in_order[first] on (bats.fused.event_table) -> their events and the spikes of the first layer.
 
     n_events [B], intervals [B, 3, E + 1], rows [B, E]: the events, as `walk` wants them; the lists [B, tiles, R]: spikes, tile by tile of
-    the neurons; bounds [B, groups, 2]: where those of a group of neurons begin and end in its tile. Scratch of a thread: packed
-    [threads, n_pre, lanes], counts [threads, 1, lanes]. tile_status [tiles, 4] int64 is scratch; status [4] is added to: spikes, silent,
-    overflowing, non-finite neurons.
+    the neurons; bounds [B, groups, 2]: where those of a group of neurons begin and end in its tile; tile_status [tiles, 4]: spikes, silent,
+    overflowing, non-finite neurons. Scratch of a thread: packed [threads, n_pre, lanes], counts [threads, 1, lanes].
     """
-    batch, n_groups, lanes = n_events.shape[0], bounds.shape[1], packed.shape[2]
-    n_tiles, n_post = list_q.shape[1], weights.shape[1]
-    for s in prange(batch):
-        n_events[s] = _take_events(in_order[first + s], table_factors, table_rows, last_factor, c, intervals[s], rows[s])
-    for tile in prange(n_tiles):
-        for k in range(4):
-            tile_status[tile, k] = 0
+    for s in prange(n_events.shape[0]):
+        _take_events(in_order[first + s], table_factors, table_rows, last_factor, c, intervals[s], rows[s], n_events[s : s + 1])
+    for tile in prange(list_q.shape[1]):
         thread = get_thread_id()
-        for group in range(tile * n_groups // n_tiles, (tile + 1) * n_groups // n_tiles):
-            low, goes_on = group * lanes, group > tile * n_groups // n_tiles
-            pack(weights, low, packed[thread])
-            for s in range(batch):
-                place = bounds[s, group - 1, 1] if goes_on else 0
-                bounds[s, group, 0] = place
-                place, silent, overflow, broken = walk(
-                    n_events[s], intervals[s], rows[s], packed[thread], c, reset, most, low, place, list_q[s, tile], list_x[s, tile],
-                    list_neurons[s, tile], list_events[s, tile], counts[thread],
-                )  # fmt: skip
-                bounds[s, group, 1] = place
-                tile_status[tile, 0] += place - bounds[s, group, 0]
-                tile_status[tile, 1] += silent - max(0, low + lanes - n_post)
-                tile_status[tile, 2] += overflow
-                tile_status[tile, 3] += broken
-    for tile in range(n_tiles):
-        for k in range(4):
-            status[k] += tile_status[tile, k]
+        _simulate_tile(
+            np.int64(tile), n_events, intervals, rows, weights, packed[thread], c, reset, most, counts[thread], list_q, list_x,
+            list_neurons, list_events, bounds, tile_status,
+        )  # fmt: skip

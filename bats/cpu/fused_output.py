@@ -49,14 +49,17 @@ def _bucket_sort(n, lowest, highest, q, addresses, start, sorted_q, sorted_addre
 
 
 @njit(cache=True, _nrt=False)
-def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bits, other_addresses, start, sorted_q, rows, places):
-    """A sample's spikes in the order of time: sorted_q, their neurons `rows`, and their places in the lists [tiles, R]. Returns the number.
+def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bits, other_addresses, start, last_factor, c,
+              intervals, rows, places):  # fmt: skip
+    """A sample's spikes as events of the output layer, intervals and rows as `walk` wants them; places: where they stand in the lists
+    [tiles, R]. Returns their number.
 
     room, other_bits, addresses, other_addresses, start: scratch; room_bits is the same memory as room.
     """
     n_tiles, capacity = list_q.shape
-    n_groups = bounds.shape[0]
-    n, lowest, highest = 0, room.dtype.type(np.inf), room.dtype.type(0)
+    n_groups, sorted_q = bounds.shape[0], intervals[0]
+    n = np.int64(0)  # a literal 0 would have Numba compile what is called with it twice
+    lowest, highest = room.dtype.type(np.inf), room.dtype.type(0)
     for tile in range(n_tiles):
         for k in range(bounds[(tile + 1) * n_groups // n_tiles - 1, 1]):
             q = list_q[tile, k]
@@ -71,54 +74,66 @@ def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bi
             places[k] = addresses[k]
     for k in range(n):
         rows[k] = list_neurons[places[k] // capacity, places[k] % capacity]
+    sorted_q[n] = last_factor
+    prepare(n, c, intervals)
     return n
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _simulate_outputs(n, intervals, rows, packed, tau, c, reset, most, counts, out_q, out_x, out_neurons, out_events, out_bounds, first_times,
+                      out_counts, status):  # fmt: skip
+    """The output layer on the n hidden spikes of a sample; arguments as of output_forward, without the sample's axis."""
+    n_out, lanes = out_counts.shape[0], packed.shape[2]
+    place = np.int64(0)
+    for k in range(4):
+        status[k] = 0
+    for group in range(packed.shape[0]):
+        low = group * lanes
+        out_bounds[group, 0] = place
+        place, silent, overflow, broken = walk(
+            n, intervals, rows, packed[group], c, reset, most, low, place, out_q, out_x, out_neurons, out_events, counts,
+        )  # fmt: skip
+        out_bounds[group, 1] = place
+        status[1] += silent - max(0, low + lanes - n_out)
+        status[2] += overflow
+        status[3] += broken
+        for i in range(low, min(low + lanes, n_out)):
+            out_counts[i] = int(counts[0, i - low])
+            first_times[i] = np.inf
+    status[0] = place
+    for k in range(place - 1, -1, -1):  # the first spike of a neuron comes last
+        first_times[out_neurons[k]] = tau * np.log(out_q[k])
+
+
+@njit(cache=True, _nrt=False)
+def _pack_all(weights, packed):
+    for group in range(packed.shape[0]):
+        pack(weights, group * packed.shape[2], packed[group])
 
 
 @njit(cache=True, parallel=True)
 def output_forward(list_q, list_neurons, bounds, weights, tau, c, reset, most, last_factor, n_events, intervals, rows, places, room, room_bits,
                    addresses, other_bits, other_addresses, start, packed, counts, out_q, out_x, out_neurons, out_events, out_bounds,
-                   first_times, out_counts, sample_status, status):  # fmt: skip
+                   first_times, out_counts, status):  # fmt: skip
     """The lists of hidden spikes (bats.cpu.fused_forward) in the order of time, and the output spikes that follow from them.
 
     n_events [B], intervals [B, 3, F + 1], rows, places [B, F]: hidden spikes as events; out_* [B, M], out_bounds [B, groups, 2]: output
-    spikes; first_times [B, 1, n_out] seconds, inf for a silent neuron; out_counts [B, n_out]; status as of hidden_forward. packed
-    [groups, n_hidden, lanes]: the weights, also for the way back. The rest is scratch: room ... counts of a thread, sample_status [B, 4].
+    spikes; first_times [B, 1, n_out] seconds, inf for a silent neuron; out_counts [B, n_out]; status [B, 4]: spikes, silent, overflowing,
+    non-finite neurons. packed [groups, n_hidden, lanes]: the weights, also for the way back. The rest, room ... counts, is scratch of a
+    thread.
     """
-    batch, n_out, lanes = n_events.shape[0], weights.shape[1], packed.shape[2]
-    for group in prange(packed.shape[0]):
-        pack(weights, group * lanes, packed[group])
-    for s in prange(batch):
+    _pack_all(weights, packed)
+    for s in prange(n_events.shape[0]):
         thread = get_thread_id()
         n = _in_order(
             list_q[s], list_neurons[s], bounds[s], room[thread], room_bits[thread], addresses[thread], other_bits[thread],
-            other_addresses[thread], start[thread], intervals[s, 0], rows[s], places[s],
+            other_addresses[thread], start[thread], last_factor, c, intervals[s], rows[s], places[s],
         )  # fmt: skip
         n_events[s] = n
-        intervals[s, 0, n] = last_factor
-        prepare(n, c, intervals[s])
-        place = 0
-        for k in range(4):
-            sample_status[s, k] = 0
-        for group in range(packed.shape[0]):
-            low = group * lanes
-            out_bounds[s, group, 0] = place
-            place, silent, overflow, broken = walk(
-                n, intervals[s], rows[s], packed[group], c, reset, most, low, place, out_q[s], out_x[s], out_neurons[s], out_events[s],
-                counts[thread],
-            )  # fmt: skip
-            out_bounds[s, group, 1] = place
-            sample_status[s, 1] += silent - max(0, low + lanes - n_out)
-            sample_status[s, 2] += overflow
-            sample_status[s, 3] += broken
-            for i in range(low, min(low + lanes, n_out)):
-                out_counts[s, i] = int(counts[thread, 0, i - low])
-                first_times[s, 0, i] = np.inf
-        sample_status[s, 0] = place
-        for k in range(place - 1, -1, -1):  # the first spike of a neuron comes last
-            first_times[s, 0, out_neurons[s, k]] = tau * np.log(out_q[s, k])
-    for s in range(batch):
-        for k in range(4):
-            status[k] += sample_status[s, k]
+        _simulate_outputs(
+            n, intervals[s], rows[s], packed, tau, c, reset, most, counts[thread], out_q[s], out_x[s], out_neurons[s], out_events[s],
+            out_bounds[s], first_times[s, 0], out_counts[s], status[s],
+        )  # fmt: skip
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
@@ -192,43 +207,51 @@ def _hidden_gains(n, factors, rows, places, list_x, errors, tau, reset, slope_fl
     return bounded
 
 
+@njit(cache=True, _nrt=False, error_model="numpy")
+def _back(own, n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_events, out_bounds, out_counts, out_errors,
+          on_all, scale, tau, out_reset, out_floor, reset, slope_floor, out_later, out_gains, errors, later, list_single, list_double,
+          clear, partial, bounded):  # fmt: skip
+    """One set of samples; arguments as of output_backward, those of a thread or a set without its axis."""
+    n_sets, lanes = partial.shape[0], packed.shape[2]
+    bounded[own, 0] = 0
+    bounded[own, 1] = 0
+    if clear:
+        for group in range(packed.shape[0]):
+            clear_rows(partial[own, group])
+    for s in range(own, n_events.shape[0], n_sets):
+        n = n_events[s]
+        for k in range(n):
+            errors[k] = 0
+        for group in range(packed.shape[0]):
+            begin, end = out_bounds[s, group, 0], out_bounds[s, group, 1]
+            bounded[own, 1] += _output_gains(
+                begin, end, group * lanes, out_q[s], out_x[s], out_neurons[s], out_errors[s, 0], out_counts[s], on_all, scale, tau,
+                out_reset, out_floor, out_later, out_gains,
+            )  # fmt: skip
+            _back_through_outputs(
+                intervals[s, 0], rows[s], packed[group], begin, end, group * lanes, out_neurons[s], out_events[s], out_gains,
+                tau / tau / tau, errors, partial[own, group],
+            )  # fmt: skip
+        bounded[own, 0] += _hidden_gains(
+            n, intervals[s, 0], rows[s], places[s], list_x[s], errors, tau, reset, slope_floor, later, list_single[s], list_double[s]
+        )
+
+
 @njit(cache=True, parallel=True)
 def output_backward(n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_events, out_bounds, out_counts,
                     out_errors, on_all, scale, tau, out_reset, out_floor, reset, slope_floor, out_later, out_gains, errors, later,
-                    list_single, list_double, clear, partial, group_bounded, out_bounded, bounded):  # fmt: skip
+                    list_single, list_double, clear, partial, bounded):  # fmt: skip
     """out_errors [B, 1, n_out] = dL/dt of the output spikes (of the first ones only, unless on_all) -> the gains of all hidden spikes, and
-    partial [sample groups, groups, n_hidden, lanes]: the gradient of the output layer times scale, to which is added unless `clear`.
+    partial [sets, groups, n_hidden, lanes]: the gradient of the output layer times scale, to which is added unless `clear`.
 
-    Which samples form a group does not depend on the threads. list_x, list_single, list_double [B, tiles * R]; scratch of a thread:
-    out_later [threads, 2, lanes], out_gains [threads, 2, M], errors [threads, F], later [threads, n_hidden]. group_bounded [sample groups, 2]
-    is scratch; out_bounded, bounded [1] are added to: spikes whose slope was bounded.
+    Which samples form a set does not depend on the threads. list_x, list_single, list_double [B, tiles * R]; scratch of a thread:
+    out_later [threads, 2, lanes], out_gains [threads, 2, M], errors [threads, F], later [threads, n_hidden]. bounded [sets, 2]: spikes whose
+    slope was bounded, hidden and output.
     """
-    n_sets, lanes, rate = partial.shape[0], packed.shape[2], tau / tau / tau
-    for own in prange(n_sets):
+    for own in prange(partial.shape[0]):
         thread = get_thread_id()
-        group_bounded[own, 0] = 0
-        group_bounded[own, 1] = 0
-        if clear:
-            for group in range(packed.shape[0]):
-                clear_rows(partial[own, group])
-        for s in range(own, n_events.shape[0], n_sets):
-            n = n_events[s]
-            for k in range(n):
-                errors[thread, k] = 0
-            for group in range(packed.shape[0]):
-                begin, end = out_bounds[s, group, 0], out_bounds[s, group, 1]
-                group_bounded[own, 0] += _output_gains(
-                    begin, end, group * lanes, out_q[s], out_x[s], out_neurons[s], out_errors[s, 0], out_counts[s], on_all, scale, tau,
-                    out_reset, out_floor, out_later[thread], out_gains[thread],
-                )  # fmt: skip
-                _back_through_outputs(
-                    intervals[s, 0], rows[s], packed[group], begin, end, group * lanes, out_neurons[s], out_events[s],
-                    out_gains[thread], rate, errors[thread], partial[own, group],
-                )  # fmt: skip
-            group_bounded[own, 1] += _hidden_gains(
-                n, intervals[s, 0], rows[s], places[s], list_x[s], errors[thread], tau, reset, slope_floor, later[thread], list_single[s],
-                list_double[s],
-            )  # fmt: skip
-    for own in range(n_sets):
-        out_bounded[0] += group_bounded[own, 0]
-        bounded[0] += group_bounded[own, 1]
+        _back(
+            np.int64(own), n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_events, out_bounds,
+            out_counts, out_errors, on_all, scale, tau, out_reset, out_floor, reset, slope_floor, out_later[thread], out_gains[thread],
+            errors[thread], later[thread], list_single, list_double, clear, partial, bounded,
+        )  # fmt: skip

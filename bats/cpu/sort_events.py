@@ -4,6 +4,7 @@ The bits of non-negative floats ascend with their values, so the times are sorte
 from the lowest; each pass is stable, which keeps spikes of equal time in the order of their neurons.
 """
 
+import numpy as np
 from numba import njit, prange
 
 BITS = 8
@@ -56,7 +57,7 @@ def radix_sort(keys, positions, n, start, other_keys, other_positions):
 @njit(cache=True, _nrt=False)
 def _sort_one(trains, train_counts, keys, neurons, positions, other_keys, other_positions, start):
     n_neurons = trains.shape[1]
-    total = 0
+    total = np.int64(0)  # a literal 0 would have Numba compile what is called with it twice
     for n in range(n_neurons):
         for k in range(train_counts[n]):
             keys[total] = trains[k, n]

@@ -65,7 +65,7 @@ class CpuFusedStep:
             packed=_room((n_out_groups, hidden.n_neurons, lanes), real),
             lists=[_room((n, out_room), kind) for kind in (real, real, np.int32, np.int32)],
             bounds=np.zeros((n, n_out_groups, 2), np.int64),
-            sample_status=np.zeros((n, 4), np.int64),
+            status=np.zeros((n, 4), np.int64),
             first_times=_room((n, 1, output.n_neurons), real),
             counts=np.zeros((n, output.n_neurons), np.int32),
             errors=_room((n, 1, output.n_neurons), real),
@@ -111,14 +111,16 @@ class CpuFusedStep:
         fused_forward.hidden_forward(
             self.table.in_order, first, self.table.factors, self.table.rows, self.last_factor, layer.matrix, neuron.c, neuron.reset,
             real(layer.max_n_spike), room.n_events[:n], room.intervals[:n], room.rows[:n], room.packed, room.counts, *lists,
-            room.bounds[:n], room.tile_status, layer.tally()[0][0],
+            room.bounds[:n], room.tile_status,
         )  # fmt: skip
         fused_output.output_forward(
             lists[0], lists[2], room.bounds[:n], out_layer.matrix, out_neuron.tau, out_neuron.c, out_neuron.reset,
             real(out_layer.max_n_spike), self.last_factor, out.n_events[:n], out.intervals[:n], out.rows[:n], out.places[:n], *self.sort,
             out.packed, room.counts, *(array[:n] for array in out.lists), out.bounds[:n], out.first_times[:n], out.counts[:n],
-            out.sample_status[:n], out_layer.tally()[0][0],
+            out.status[:n],
         )  # fmt: skip
+        layer.tally()[0][0] += room.tile_status.sum(axis=0)
+        out_layer.tally()[0][0] += out.status[:n].sum(axis=0)
 
     def _backward(self, n, batch, add):
         layer, out_layer = self.network.layers[1:]
@@ -130,8 +132,10 @@ class CpuFusedStep:
             out.n_events[:n], out.intervals[:n], out.rows[:n], out.places[:n], flat[0], out.packed, *(array[:n] for array in out.lists),
             out.bounds[:n], out.counts[:n], out.errors[:n], isinstance(self.loss, SpikeCountClassLoss), real(1 / batch), neuron.tau,
             out_neuron.reset, out_neuron.slope_floor, neuron.reset, neuron.slope_floor, back.out_later, back.out_gains, back.errors,
-            back.later, flat[1], flat[2], not add, back.partial, back.bounded, out_layer.tally()[1][0], layer.tally()[1][0],
+            back.later, flat[1], flat[2], not add, back.partial, back.bounded,
         )  # fmt: skip
+        for place, counted in enumerate((layer, out_layer)):
+            counted.tally()[1][0, 0] += back.bounded[:, place].sum()
         fused_gradient.gradients(
             room.intervals[:n], room.rows[:n], room.bounds[:n], list_neurons, list_events, list_single, list_double, room.packed, add,
             layer.gradient, back.partial, out_layer.gradient,
