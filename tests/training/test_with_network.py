@@ -82,8 +82,8 @@ class Checks:
                 made = []
 
                 class Counted(step.Step):
-                    def train_next(self, batch=None, made=made, calls=calls):
-                        trained = super().train_next(batch)
+                    def train_next(self, batch=None, steps=1, made=made, calls=calls):
+                        trained = super().train_next(batch, steps)
                         count(made, calls)
                         return trained
 
