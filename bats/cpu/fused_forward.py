@@ -8,8 +8,9 @@ threshold before the next event, and only then is the crossing computed.
 import numpy as np
 from numba import get_thread_id, njit, prange
 
-from bats.cpu.vectors import compress, greatest, how_many, least, load, numbers, root, select, some, splat, store
+from bats.cpu.vectors import bits, compress, greatest, how_many, least, load, load_row, number, numbers, root, select, some, splat, store_row
 
+MARK_BITS = 16  # lanes of a vector, at most
 LOW_HALF = 0xFFFFFFFF  # of an entry of the event table: the number of events; the other half holds the label
 
 
@@ -33,51 +34,52 @@ def prepare(n, c, intervals):
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def walk(n, intervals, rows, weights, c, reset, most, low, place, list_q, list_x, list_neurons, list_events, counts):
-    """Spikes of one group of neurons, low ..., in one sample, appended to the four lists from `place` on.
+def walk(n, intervals, rows, weights, c, reset, most, low, bounds, list_q, list_x, list_neurons, marks, counts):
+    """Spikes of one group of neurons, low ..., in one sample, appended to lists from place bounds[0] on, and to marks from bounds[2] on.
 
     intervals as from prepare; rows [n]: the row of weights [n_pre, lanes] that an event adds; most: spikes that a neuron can hold, a
-    number of the layer's type. Of each spike the lists get q, the root x, the neuron and the last event before it: event after event.
-    counts [1, lanes]: spikes of each neuron. Returns (place behind the last spike, silent neurons, neurons that would fire once
-    more than they can hold, neurons whose a is not finite), lanes without a neuron included.
+    number of the layer's type. Of each spike the lists get q, the root x and the neuron. A mark stands for spikes of different
+    neurons after the same event: event << MARK_BITS | mask of the neurons. bounds[1] and bounds[3] become the places behind the last
+    ones; counts [1, lanes]: spikes of each neuron. Returns the numbers of silent neurons, of those that would fire once more than they
+    can hold, and of those whose a is not finite, lanes without a neuron included.
     """
     factors, ends, limits = intervals[0], intervals[1], intervals[2]
     zero, one, never = splat(c - c), c / c, splat(intervals.dtype.type(-np.inf))
     four_c = c + c + c + c
     a, b, count = zero, zero, zero
-    overflow = 0
+    place, mark, overflow = bounds[0], bounds[2], 0
     for e in range(n):
-        factor, y = factors[e], ends[e]
-        w = load(weights, rows[e], 0) * factor
+        factor, y, limit = number(factors, e), number(ends, e), number(limits, e)
+        w = load_row(weights, number(rows, e)) * factor
         b = b + w
         a = a + w * factor
-        if some(b - a * y >= limits[e]):
-            until, begin = factors[e + 1], splat(factor)
-            while True:
+        if some(b - a * y >= limit):
+            until, begin = number(factors, e + 1), splat(factor)
+            while some(b - a * y >= limit):
                 square, twice = b * b - a * four_c, a + a
                 fires = (square > zero) & ((b - a * y >= c * until) | ((b * begin < twice) & (b > twice * y)))
+                if not some(fires):
+                    break
                 full = fires & (count >= most)
                 if some(full):
                     overflow += how_many(full)
                     b = select(full, never, b)
                     continue
-                if not some(fires):
-                    break
                 x = root(square)
                 q = least(greatest(twice / (b + x), begin), splat(until))
                 compress(list_q, place, q, fires)
                 compress(list_x, place, x, fires)
                 compress(list_neurons, place, numbers(low, a), fires)
-                n_fired = how_many(fires)
-                for k in range(place, place + n_fired):
-                    list_events[k] = e
-                place += n_fired
+                marks[mark] = e << MARK_BITS | bits(fires)
+                mark += 1
+                place += how_many(fires)
                 count = select(fires, count + one, count)
                 begin = select(fires, q, begin)
                 # A neuron with one slot is done: that is the meaning of time to first spike, and no overflow.
                 b = select(fires, b - q * reset if most > one else never, b)
-    store(counts, 0, 0, count)
-    return place, how_many(count < one), overflow, how_many(zero < one) - how_many(a - a < one)
+    bounds[1], bounds[3] = place, mark
+    store_row(counts, 0, count)
+    return how_many(count < one), overflow, how_many(zero < one) - how_many(a - a < one)
 
 
 @njit(cache=True, _nrt=False)
@@ -94,7 +96,7 @@ def pack(weights, low, packed):
     lanes, n_post = packed.shape[1], weights.shape[1]
     for j in range(weights.shape[0]):
         if low + lanes <= n_post:
-            store(packed, j, 0, load(weights, j, low))
+            store_row(packed, j, load(weights, j, low))
         else:
             for i in range(lanes):
                 packed[j, i] = weights[j, low + i] if low + i < n_post else 0
@@ -113,7 +115,7 @@ def _take_events(sample, table_factors, table_rows, last_factor, c, intervals, r
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _simulate_tile(tile, n_events, intervals, rows, weights, packed, c, reset, most, counts, list_q, list_x, list_neurons, list_events, bounds,
+def _simulate_tile(tile, n_events, intervals, rows, weights, packed, c, reset, most, counts, list_q, list_x, list_neurons, marks, bounds,
                    tile_status):  # fmt: skip
     """The groups of neurons of one tile, all samples; packed and counts are of the thread."""
     batch, n_groups, lanes, n_tiles, n_post = n_events.shape[0], bounds.shape[1], packed.shape[1], list_q.shape[1], weights.shape[1]
@@ -124,14 +126,13 @@ def _simulate_tile(tile, n_events, intervals, rows, weights, packed, c, reset, m
         low = group * lanes
         pack(weights, low, packed)
         for s in range(batch):
-            place = bounds[s, group - 1, 1] if group > first else np.int64(0)  # a literal 0 would have Numba compile `walk` twice
-            bounds[s, group, 0] = place
-            place, silent, overflow, broken = walk(
-                n_events[s], intervals[s], rows[s], packed, c, reset, most, low, place, list_q[s, tile], list_x[s, tile],
-                list_neurons[s, tile], list_events[s, tile], counts,
+            for end in (1, 3):  # of the places in the lists and in marks
+                bounds[s, group, end - 1] = bounds[s, group - 1, end] if group > first else 0
+            silent, overflow, broken = walk(
+                n_events[s], intervals[s], rows[s], packed, c, reset, most, low, bounds[s, group], list_q[s, tile], list_x[s, tile],
+                list_neurons[s, tile], marks[s, tile], counts,
             )  # fmt: skip
-            bounds[s, group, 1] = place
-            tile_status[tile, 0] += place - bounds[s, group, 0]
+            tile_status[tile, 0] += bounds[s, group, 1] - bounds[s, group, 0]
             tile_status[tile, 1] += silent - max(0, low + lanes - n_post)
             tile_status[tile, 2] += overflow
             tile_status[tile, 3] += broken
@@ -139,11 +140,11 @@ def _simulate_tile(tile, n_events, intervals, rows, weights, packed, c, reset, m
 
 @njit(cache=True, parallel=True)
 def hidden_forward(in_order, first, table_factors, table_rows, last_factor, weights, c, reset, most, n_events, intervals, rows, packed,
-                   counts, list_q, list_x, list_neurons, list_events, bounds, tile_status):  # fmt: skip
+                   counts, list_q, list_x, list_neurons, marks, bounds, tile_status):  # fmt: skip
     """B samples from in_order[first] on (bats.fused.event_table) -> their events and the spikes of the first layer.
 
-    n_events [B], intervals [B, 3, E + 1], rows [B, E]: the events, as `walk` wants them; the lists [B, tiles, R]: spikes, tile by tile of
-    the neurons; bounds [B, groups, 2]: where those of a group of neurons begin and end in its tile; tile_status [tiles, 4]: spikes, silent,
+    n_events [B], intervals [B, 3, E + 1], rows [B, E]: the events, as `walk` wants them; the lists and marks [B, tiles, R]: spikes, tile by
+    tile of the neurons; bounds [B, groups, 4]: where those of a group of neurons begin and end in its tile, and its marks; tile_status [tiles, 4]: spikes, silent,
     overflowing, non-finite neurons. Scratch of a thread: packed [threads, n_pre, lanes], counts [threads, 1, lanes].
     """
     for s in prange(n_events.shape[0]):
@@ -152,5 +153,5 @@ def hidden_forward(in_order, first, table_factors, table_rows, last_factor, weig
         thread = get_thread_id()
         _simulate_tile(
             np.int64(tile), n_events, intervals, rows, weights, packed[thread], c, reset, most, counts[thread], list_q, list_x,
-            list_neurons, list_events, bounds, tile_status,
+            list_neurons, marks, bounds, tile_status,
         )  # fmt: skip

@@ -7,26 +7,28 @@ event adds E (E Q - P) to its row of the gradient. The rows of a group lie toget
 import numpy as np
 from numba import get_thread_id, njit, prange
 
-from bats.cpu.fused_forward import clear_rows
-from bats.cpu.vectors import load, only, select, splat, store
+from bats.cpu.fused_forward import MARK_BITS, clear_rows
+from bats.cpu.vectors import expand, how_many, load, load_row, mask_of, number, splat, store, store_row
 
 
 @njit(cache=True, _nrt=False)
-def _add_sample(factors, rows, begin, end, low, list_neurons, list_events, list_single, list_double, gradient):
-    """gradient [n_pre, lanes] += the sample's part, from the group's spikes begin ... end - 1 of the lists."""
-    zero = factors[0] - factors[0]
-    p, q = splat(zero), splat(zero)
-    e = list_events[end - 1]  # the events after the last spike did nothing
-    for k in range(end - 1, begin - 2, -1):
-        until = list_events[k] if k >= begin else -1
-        for j in range(e, until, -1):
-            row, factor = rows[j], factors[j]
-            store(gradient, row, 0, load(gradient, row, 0) + (q * factor - p) * factor)
-        e = until
-        if k >= begin:
-            own = only(list_neurons[k] - low, p)
-            p = select(own, p + list_single[k], p)
-            q = select(own, q + list_double[k], q)
+def _add_sample(factors, rows, bounds, marks, list_single, list_double, gradient):
+    """gradient [n_pre, lanes] += the sample's part, from one group's spikes and marks: bounds as `walk` left them."""
+    p = splat(factors[0] - factors[0])
+    q, place = p, bounds[1]
+    e = marks[bounds[3] - 1] >> MARK_BITS  # the events after the last spike did nothing
+    for k in range(bounds[3] - 1, bounds[2] - 2, -1):
+        mark = number(marks, k) if k >= bounds[2] else np.int64(-1)
+        until = mark >> MARK_BITS
+        while e > until:
+            row, factor = number(rows, e), number(factors, e)
+            store_row(gradient, row, load_row(gradient, row) + (q * factor - p) * factor)
+            e -= 1
+        if mark >= 0:
+            own = mask_of(mark, p)
+            place -= how_many(own)
+            p = p + expand(list_single, place, own)
+            q = q + expand(list_double, place, own)
 
 
 @njit(cache=True, _nrt=False)
@@ -35,7 +37,7 @@ def _unpack(packed, low, add, gradient):
     lanes, n_post = packed.shape[1], gradient.shape[1]
     for j in range(packed.shape[0]):
         if low + lanes <= n_post:
-            row = load(packed, j, 0)
+            row = load_row(packed, j)
             store(gradient, j, low, row + load(gradient, j, low) if add else row)
         else:
             for i in range(n_post - low):
@@ -43,18 +45,14 @@ def _unpack(packed, low, add, gradient):
 
 
 @njit(cache=True, _nrt=False)
-def _add_tile(tile, intervals, rows, bounds, list_neurons, list_events, list_single, list_double, packed, add, gradient):
+def _add_tile(tile, intervals, rows, bounds, marks, list_single, list_double, packed, add, gradient):
     """The groups of neurons of one tile, all samples; packed is of the thread."""
     batch, n_groups, lanes, n_tiles = bounds.shape[0], bounds.shape[1], packed.shape[1], list_single.shape[1]
     for group in range(tile * n_groups // n_tiles, (tile + 1) * n_groups // n_tiles):
         clear_rows(packed)
         for s in range(batch):
-            begin, end = bounds[s, group, 0], bounds[s, group, 1]
-            if end > begin:
-                _add_sample(
-                    intervals[s, 0], rows[s], begin, end, group * lanes, list_neurons[s, tile], list_events[s, tile],
-                    list_single[s, tile], list_double[s, tile], packed,
-                )  # fmt: skip
+            if bounds[s, group, 1] > bounds[s, group, 0]:
+                _add_sample(intervals[s, 0], rows[s], bounds[s, group], marks[s, tile], list_single[s, tile], list_double[s, tile], packed)
         _unpack(packed, group * lanes, add, gradient)
 
 
@@ -71,13 +69,13 @@ def _add_sets(partial, out_gradient):
 
 
 @njit(cache=True, parallel=True)
-def gradients(intervals, rows, bounds, list_neurons, list_events, list_single, list_double, packed, add, gradient, partial, out_gradient):
-    """gradient [n_pre, n_hidden], to which is added if `add`, from the lists [B, tiles, R] of hidden spikes and their events; out_gradient
+def gradients(intervals, rows, bounds, marks, list_single, list_double, packed, add, gradient, partial, out_gradient):
+    """gradient [n_pre, n_hidden], to which is added if `add`, from lists and marks [B, tiles, R] of hidden spikes; out_gradient
     [n_hidden, n_out] = the sum of partial [sets, groups, n_hidden, lanes]. packed [threads, n_pre, lanes]: scratch.
     """
     for tile in prange(list_single.shape[1]):
         _add_tile(
-            np.int64(tile), intervals, rows, bounds, list_neurons, list_events, list_single, list_double, packed[get_thread_id()], add,
+            np.int64(tile), intervals, rows, bounds, marks, list_single, list_double, packed[get_thread_id()], add,
             gradient,
         )  # fmt: skip
     _add_sets(partial, out_gradient)

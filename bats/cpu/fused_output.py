@@ -7,9 +7,9 @@ theory (30); they change only at output spikes, between which hidden spikes foll
 import numpy as np
 from numba import get_thread_id, njit, prange
 
-from bats.cpu.fused_forward import clear_rows, pack, prepare, walk
+from bats.cpu.fused_forward import MARK_BITS, clear_rows, pack, prepare, walk
 from bats.cpu.sort_events import DIGITS, radix_sort
-from bats.cpu.vectors import load, only, select, splat, store, total
+from bats.cpu.vectors import expand, how_many, load_row, mask_of, number, splat, store_row, total
 
 BUCKETS = 1024
 CROWDED = 16  # spikes that share the bucket of a spike, in the mean, above which the list is sorted digit by digit instead
@@ -80,28 +80,27 @@ def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bi
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _simulate_outputs(n, intervals, rows, packed, tau, c, reset, most, counts, out_q, out_x, out_neurons, out_events, out_bounds, first_times,
+def _simulate_outputs(n, intervals, rows, packed, tau, c, reset, most, counts, out_q, out_x, out_neurons, out_marks, out_bounds, first_times,
                       out_counts, status):  # fmt: skip
     """The output layer on the n hidden spikes of a sample; arguments as of output_forward, without the sample's axis."""
     n_out, lanes = out_counts.shape[0], packed.shape[2]
-    place = np.int64(0)
     for k in range(4):
         status[k] = 0
     for group in range(packed.shape[0]):
         low = group * lanes
-        out_bounds[group, 0] = place
-        place, silent, overflow, broken = walk(
-            n, intervals, rows, packed[group], c, reset, most, low, place, out_q, out_x, out_neurons, out_events, counts,
-        )  # fmt: skip
-        out_bounds[group, 1] = place
+        for end in (1, 3):
+            out_bounds[group, end - 1] = out_bounds[group - 1, end] if group > 0 else 0
+        silent, overflow, broken = walk(
+            n, intervals, rows, packed[group], c, reset, most, low, out_bounds[group], out_q, out_x, out_neurons, out_marks, counts
+        )
         status[1] += silent - max(0, low + lanes - n_out)
         status[2] += overflow
         status[3] += broken
         for i in range(low, min(low + lanes, n_out)):
             out_counts[i] = int(counts[0, i - low])
             first_times[i] = np.inf
-    status[0] = place
-    for k in range(place - 1, -1, -1):  # the first spike of a neuron comes last
+    status[0] = out_bounds[packed.shape[0] - 1, 1]
+    for k in range(status[0] - 1, -1, -1):  # the first spike of a neuron comes last
         first_times[out_neurons[k]] = tau * np.log(out_q[k])
 
 
@@ -113,11 +112,11 @@ def _pack_all(weights, packed):
 
 @njit(cache=True, parallel=True)
 def output_forward(list_q, list_neurons, bounds, weights, tau, c, reset, most, last_factor, n_events, intervals, rows, places, room, room_bits,
-                   addresses, other_bits, other_addresses, start, packed, counts, out_q, out_x, out_neurons, out_events, out_bounds,
+                   addresses, other_bits, other_addresses, start, packed, counts, out_q, out_x, out_neurons, out_marks, out_bounds,
                    first_times, out_counts, status):  # fmt: skip
     """The lists of hidden spikes (bats.cpu.fused_forward) in the order of time, and the output spikes that follow from them.
 
-    n_events [B], intervals [B, 3, F + 1], rows, places [B, F]: hidden spikes as events; out_* [B, M], out_bounds [B, groups, 2]: output
+    n_events [B], intervals [B, 3, F + 1], rows, places [B, F]: hidden spikes as events; out_* [B, M], out_bounds [B, groups, 4]: output
     spikes; first_times [B, 1, n_out] seconds, inf for a silent neuron; out_counts [B, n_out]; status [B, 4]: spikes, silent, overflowing,
     non-finite neurons. packed [groups, n_hidden, lanes]: the weights, also for the way back. The rest, room ... counts, is scratch of a
     thread.
@@ -131,7 +130,7 @@ def output_forward(list_q, list_neurons, bounds, weights, tau, c, reset, most, l
         )  # fmt: skip
         n_events[s] = n
         _simulate_outputs(
-            n, intervals[s], rows[s], packed, tau, c, reset, most, counts[thread], out_q[s], out_x[s], out_neurons[s], out_events[s],
+            n, intervals[s], rows[s], packed, tau, c, reset, most, counts[thread], out_q[s], out_x[s], out_neurons[s], out_marks[s],
             out_bounds[s], first_times[s, 0], out_counts[s], status[s],
         )  # fmt: skip
 
@@ -165,26 +164,26 @@ def _output_gains(begin, end, low, out_q, out_x, out_neurons, errors, counts, on
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _back_through_outputs(factors, rows, weights, begin, end, low, out_neurons, out_events, gains, rate, errors, gradient):
+def _back_through_outputs(factors, rows, weights, bounds, marks, gains, rate, errors, gradient):
     """errors [n] += those of the hidden spikes, gradient [n_hidden, lanes] += the sample's part, for one group of outputs. rate = 1 / tau."""
-    if end == begin:
-        return
-    zero = rate - rate
-    p, q = splat(zero), splat(zero)
-    e = out_events[end - 1]  # hidden spikes after the last output spike mean nothing
-    for k in range(end - 1, begin - 2, -1):
-        until = out_events[k] if k >= begin else -1
-        for j in range(e, until, -1):
-            row, factor = rows[j], factors[j]
+    p = splat(rate - rate)
+    q, place = p, bounds[1]
+    e = marks[bounds[3] - 1] >> MARK_BITS  # hidden spikes after the last output spike mean nothing
+    for k in range(bounds[3] - 1, bounds[2] - 2, -1):
+        mark = number(marks, k) if k >= bounds[2] else np.int64(-1)
+        until = mark >> MARK_BITS
+        while e > until:
+            row, factor = number(rows, e), number(factors, e)
             double = q * factor
             single = double - p
-            store(gradient, row, 0, load(gradient, row, 0) + single * factor)
-            errors[j] += total(load(weights, row, 0) * (single + double)) * factor * rate
-        e = until
-        if k >= begin:
-            own = only(out_neurons[k] - low, p)
-            p = select(own, p + gains[0, k], p)
-            q = select(own, q + gains[1, k], q)
+            store_row(gradient, row, load_row(gradient, row) + single * factor)
+            errors[e] += total(load_row(weights, row) * (single + double)) * factor * rate
+            e -= 1
+        if mark >= 0:
+            own = mask_of(mark, p)
+            place -= how_many(own)
+            p = p + expand(gains[0], place, own)
+            q = q + expand(gains[1], place, own)
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
@@ -208,7 +207,7 @@ def _hidden_gains(n, factors, rows, places, list_x, errors, tau, reset, slope_fl
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _back(own, n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_events, out_bounds, out_counts, out_errors,
+def _back(own, n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_marks, out_bounds, out_counts, out_errors,
           on_all, scale, tau, out_reset, out_floor, reset, slope_floor, out_later, out_gains, errors, later, list_single, list_double,
           clear, partial, bounded):  # fmt: skip
     """One set of samples; arguments as of output_backward, those of a thread or a set without its axis."""
@@ -228,17 +227,18 @@ def _back(own, n_events, intervals, rows, places, list_x, packed, out_q, out_x, 
                 begin, end, group * lanes, out_q[s], out_x[s], out_neurons[s], out_errors[s, 0], out_counts[s], on_all, scale, tau,
                 out_reset, out_floor, out_later, out_gains,
             )  # fmt: skip
-            _back_through_outputs(
-                intervals[s, 0], rows[s], packed[group], begin, end, group * lanes, out_neurons[s], out_events[s], out_gains,
-                tau / tau / tau, errors, partial[own, group],
-            )  # fmt: skip
+            if end > begin:
+                _back_through_outputs(
+                    intervals[s, 0], rows[s], packed[group], out_bounds[s, group], out_marks[s], out_gains, tau / tau / tau, errors,
+                    partial[own, group],
+                )  # fmt: skip
         bounded[own, 0] += _hidden_gains(
             n, intervals[s, 0], rows[s], places[s], list_x[s], errors, tau, reset, slope_floor, later, list_single[s], list_double[s]
         )
 
 
 @njit(cache=True, parallel=True)
-def output_backward(n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_events, out_bounds, out_counts,
+def output_backward(n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_marks, out_bounds, out_counts,
                     out_errors, on_all, scale, tau, out_reset, out_floor, reset, slope_floor, out_later, out_gains, errors, later,
                     list_single, list_double, clear, partial, bounded):  # fmt: skip
     """out_errors [B, 1, n_out] = dL/dt of the output spikes (of the first ones only, unless on_all) -> the gains of all hidden spikes, and
@@ -251,7 +251,7 @@ def output_backward(n_events, intervals, rows, places, list_x, packed, out_q, ou
     for own in prange(partial.shape[0]):
         thread = get_thread_id()
         _back(
-            np.int64(own), n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_events, out_bounds,
+            np.int64(own), n_events, intervals, rows, places, list_x, packed, out_q, out_x, out_neurons, out_marks, out_bounds,
             out_counts, out_errors, on_all, scale, tau, out_reset, out_floor, reset, slope_floor, out_later[thread], out_gains[thread],
             errors[thread], later[thread], list_single, list_double, clear, partial, bounded,
         )  # fmt: skip

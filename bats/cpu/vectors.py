@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import load_item, make_array
 
 BYTES = 64
 _ELEMENTS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: ir.IntType(32), types.boolean: ir.IntType(1)}
@@ -149,6 +149,51 @@ def store(typingctx, array, row, column, vector):
 
 
 @intrinsic
+def number(typingctx, array, place):
+    """array[place]."""
+    if not _is_array(array, 1):
+        return None
+
+    def generate(context, builder, sig, arguments):
+        return load_item(context, builder, array, _address(context, builder, array, arguments[0], arguments[1:], sig.args[1:]))
+
+    return array.dtype(array, place), generate
+
+
+def _row_address(context, builder, array_type, array, row, index_type):
+    """That of a row which is as long as a vector: a constant stride costs one instruction less than array.shape."""
+    first = builder.bitcast(make_array(array_type)(context, builder, array).data, _of(array_type.dtype).code.as_pointer())
+    return builder.gep(first, [context.cast(builder, row, index_type, types.intp)])
+
+
+@intrinsic
+def load_row(typingctx, array, row):
+    """array[row], of a C-contiguous array [rows, lanes]."""
+    if not (_is_array(array, 2) and array.layout == "C"):
+        return None
+    kind = _of(array.dtype)
+
+    def generate(context, builder, sig, arguments):
+        return builder.load(_row_address(context, builder, array, *arguments, sig.args[1]), align=array.dtype.bitwidth // 8)
+
+    return kind(array, row), generate
+
+
+@intrinsic
+def store_row(typingctx, array, row, vector):
+    """array[row] = vector, for a C-contiguous array [rows, lanes]."""
+    if not (isinstance(vector, Vector) and _is_array(array, 2, vector.dtype) and array.layout == "C"):
+        return None
+
+    def generate(context, builder, sig, arguments):
+        address = _row_address(context, builder, array, *arguments[:2], sig.args[1])
+        builder.store(arguments[2], address, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, row, vector), generate
+
+
+@intrinsic
 def compress(typingctx, array, place, vector, mask):
     """The lanes of vector that mask selects become array[place], array[place + 1] ..."""
     if not (isinstance(vector, Vector) and _is_array(array, 1, vector.dtype) and mask == _mask(vector)):
@@ -163,6 +208,42 @@ def compress(typingctx, array, place, vector, mask):
 
 
 @intrinsic
+def expand(typingctx, array, place, mask):
+    """The inverse: array[place], array[place + 1] ... in the lanes that mask selects, 0 in the others."""
+    if not (_is_array(array, 1) and mask == _mask(_of(array.dtype))):
+        return None
+    kind = _of(array.dtype)
+
+    def generate(context, builder, sig, arguments):
+        address = _address(context, builder, array, arguments[0], arguments[1:2], sig.args[1:2])
+        rest = ir.Constant(kind.code, [0.0] * kind.lanes)
+        return _call(builder, f"llvm.masked.expandload.{kind.suffix}", kind.code, (address, arguments[2], rest))
+
+    return kind(array, place, mask), generate
+
+
+@intrinsic
+def bits(typingctx, mask):
+    """The mask as an integer below 2^lanes."""
+
+    def generate(context, builder, sig, arguments):
+        return builder.zext(builder.bitcast(arguments[0], ir.IntType(mask.lanes)), ir.IntType(64))
+
+    return types.int64(mask), generate
+
+
+@intrinsic
+def mask_of(typingctx, number, like):
+    """The inverse, of the lowest bits of an int64, for vectors like `like`."""
+    kind = _mask(like)
+
+    def generate(context, builder, sig, arguments):
+        return builder.bitcast(builder.trunc(arguments[0], ir.IntType(kind.lanes)), kind.code)
+
+    return kind(types.int64, like), generate
+
+
+@intrinsic
 def numbers(typingctx, first, like):
     """int32: first, first + 1, ... in as many lanes as `like` has."""
     kind = Vector(types.int32, like.lanes)
@@ -172,18 +253,6 @@ def numbers(typingctx, first, like):
         return builder.add(_splat(builder, start, kind.lanes), _numbers(kind.lanes))
 
     return kind(first, like), generate
-
-
-@intrinsic
-def only(typingctx, lane, like):
-    """The mask that selects one lane, for vectors like `like`."""
-    kind = _mask(like)
-
-    def generate(context, builder, sig, arguments):
-        wanted = context.cast(builder, arguments[0], lane, types.int32)
-        return builder.icmp_signed("==", _splat(builder, wanted, kind.lanes), _numbers(kind.lanes))
-
-    return kind(lane, like), generate
 
 
 @intrinsic

@@ -48,8 +48,8 @@ class CpuFusedStep:
             rows=_room((n, n_events), np.int32),
             packed=_room((threads, network.layers[0].n_neurons, lanes), real),
             counts=_room((threads, 1, lanes), real),
-            lists=[_room((n, tiles, per_tile), kind) for kind in (real, real, np.int32, np.int32, real, real)],
-            bounds=np.zeros((n, n_groups, 2), np.int64),
+            lists=[_room((n, tiles, per_tile), kind) for kind in (real, real, np.int32, np.int64, real, real)],
+            bounds=np.zeros((n, n_groups, 4), np.int64),
             tile_status=np.zeros((tiles, 4), np.int64),
         )
         keys = _room((threads, spikes), real)
@@ -63,8 +63,8 @@ class CpuFusedStep:
             rows=_room((n, spikes), np.int32),
             places=_room((n, spikes), np.int32),
             packed=_room((n_out_groups, hidden.n_neurons, lanes), real),
-            lists=[_room((n, out_room), kind) for kind in (real, real, np.int32, np.int32)],
-            bounds=np.zeros((n, n_out_groups, 2), np.int64),
+            lists=[_room((n, out_room), kind) for kind in (real, real, np.int32, np.int64)],
+            bounds=np.zeros((n, n_out_groups, 4), np.int64),
             status=np.zeros((n, 4), np.int64),
             first_times=_room((n, 1, output.n_neurons), real),
             counts=np.zeros((n, output.n_neurons), np.int32),
@@ -125,7 +125,7 @@ class CpuFusedStep:
     def _backward(self, n, batch, add):
         layer, out_layer = self.network.layers[1:]
         room, out, back, real = self.hidden, self.output, self.back, self.dtype.type
-        _, list_x, list_neurons, list_events, list_single, list_double = (array[:n] for array in room.lists)
+        _, list_x, _, marks, list_single, list_double = (array[:n] for array in room.lists)
         flat = [array.reshape(n, -1) for array in (list_x, list_single, list_double)]
         neuron, out_neuron = layer.neuron, out_layer.neuron
         fused_output.output_backward(
@@ -137,8 +137,7 @@ class CpuFusedStep:
         for place, counted in enumerate((layer, out_layer)):
             counted.tally()[1][0, 0] += back.bounded[:, place].sum()
         fused_gradient.gradients(
-            room.intervals[:n], room.rows[:n], room.bounds[:n], list_neurons, list_events, list_single, list_double, room.packed, add,
-            layer.gradient, back.partial, out_layer.gradient,
+            room.intervals[:n], room.rows[:n], room.bounds[:n], marks, list_single, list_double, room.packed, add, layer.gradient, back.partial, out_layer.gradient,
         )  # fmt: skip
 
 
