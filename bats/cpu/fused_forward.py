@@ -44,29 +44,32 @@ def walk(n, intervals, rows, weights, c, reset, most, low, bounds, list_q, list_
     can hold, and of those whose a is not finite, lanes without a neuron included.
     """
     factors, ends, limits = intervals[0], intervals[1], intervals[2]
-    zero, one, never = splat(c - c), c / c, splat(intervals.dtype.type(-np.inf))
+    zero, one, full = splat(c - c), c / c, splat(intervals.dtype.type(np.inf))
     four_c = c + c + c + c
     a, b, count = zero, zero, zero
+    fallen = zero  # the sum of resets, apart from b: what the events add need not wait for a spike that comes before them
     place, mark, overflow = bounds[0], bounds[2], 0
     for e in range(n):
         factor, y, limit = number(factors, e), number(ends, e), number(limits, e)
         w = load_row(weights, number(rows, e)) * factor
         b = b + w
         a = a + w * factor
-        if some(b - a * y >= limit):
+        at_end = b - a * y
+        if some(at_end >= fallen + limit):
             until, begin = number(factors, e + 1), splat(factor)
-            while some(b - a * y >= limit):
-                square, twice = b * b - a * four_c, a + a
-                fires = (square > zero) & ((b - a * y >= c * until) | ((b * begin < twice) & (b > twice * y)))
+            while some(at_end >= fallen + limit):
+                rest, twice = b - fallen, a + a
+                square = rest * rest - a * four_c
+                fires = (square > zero) & ((at_end >= fallen + c * until) | ((rest * begin < twice) & (rest > twice * y)))
                 if not some(fires):
                     break
-                full = fires & (count >= most)
-                if some(full):
-                    overflow += how_many(full)
-                    b = select(full, never, b)
+                over = fires & (count >= most)
+                if some(over):
+                    overflow += how_many(over)
+                    fallen = select(over, full, fallen)
                     continue
                 x = root(square)
-                q = least(greatest(twice / (b + x), begin), splat(until))
+                q = least(greatest(twice / (rest + x), begin), splat(until))
                 compress(list_q, place, q, fires)
                 compress(list_x, place, x, fires)
                 compress(list_neurons, place, numbers(low, a), fires)
@@ -76,7 +79,7 @@ def walk(n, intervals, rows, weights, c, reset, most, low, bounds, list_q, list_
                 count = select(fires, count + one, count)
                 begin = select(fires, q, begin)
                 # A neuron with one slot is done: that is the meaning of time to first spike, and no overflow.
-                b = select(fires, b - q * reset if most > one else never, b)
+                fallen = select(fires, fallen + q * reset if most > one else full, fallen)
     bounds[1], bounds[3] = place, mark
     store_row(counts, 0, count)
     return how_many(count < one), overflow, how_many(zero < one) - how_many(a - a < one)

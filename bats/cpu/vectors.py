@@ -195,13 +195,15 @@ def store_row(typingctx, array, row, vector):
 
 @intrinsic
 def compress(typingctx, array, place, vector, mask):
-    """The lanes of vector that mask selects become array[place], array[place + 1] ..."""
+    """The lanes of vector that mask selects become array[place], array[place + 1] ...; what follows, `lanes` in all, is overwritten."""
     if not (isinstance(vector, Vector) and _is_array(array, 1, vector.dtype) and mask == _mask(vector)):
         return None
 
     def generate(context, builder, sig, arguments):
         address = _address(context, builder, array, arguments[0], arguments[1:2], sig.args[1:2])
-        _call(builder, f"llvm.masked.compressstore.{vector.suffix}", ir.VoidType(), (arguments[2], address, arguments[3]))
+        rest = ir.Constant(vector.code, ir.Undefined)
+        packed = _call(builder, f"llvm.experimental.vector.compress.{vector.suffix}", vector.code, (*arguments[2:], rest))
+        builder.store(packed, builder.bitcast(address, vector.code.as_pointer()), align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, place, vector, mask), generate

@@ -35,8 +35,8 @@ class CpuFusedStep:
         lanes, threads = lanes_of(self.dtype), numba.config.NUMBA_NUM_THREADS
         n_groups, n_out_groups = blocks(hidden.n_neurons, lanes), blocks(output.n_neurons, lanes)
         tiles = min(n_groups, 4 * threads)
-        per_tile = lanes * hidden.max_n_spike * blocks(n_groups, tiles)
-        out_room = lanes * output.max_n_spike * n_out_groups
+        per_tile = lanes * hidden.max_n_spike * blocks(n_groups, tiles) + lanes  # what `compress` overwrites
+        out_room = lanes * output.max_n_spike * n_out_groups + lanes
         n_events = source.n_neurons * source.n_slots
         per_sample = self.dtype.itemsize * (8 * tiles * per_tile + 4 * n_events + 2 * out_room) + 4 * (4 * tiles * per_tile + n_events)
         self.at_once = min(batch_size, at_once or max(1, SCRATCH_BYTES // per_sample))
