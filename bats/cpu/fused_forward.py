@@ -8,7 +8,22 @@ threshold before the next event, and only then is the crossing computed.
 import numpy as np
 from numba import get_thread_id, njit, prange
 
-from bats.cpu.vectors import bits, compress, greatest, how_many, least, load, load_row, number, numbers, root, select, some, splat, store_row
+from bats.cpu.vectors import (
+    bits,
+    compress,
+    greatest,
+    how_many,
+    least,
+    load,
+    load_row,
+    number,
+    numbers,
+    root,
+    select,
+    some,
+    splat,
+    store_row,
+)
 
 MARK_BITS = 16  # lanes of a vector, at most
 LOW_HALF = 0xFFFFFFFF  # of an entry of the event table: the number of events; the other half holds the label
@@ -146,9 +161,10 @@ def hidden_forward(in_order, first, table_factors, table_rows, last_factor, weig
                    counts, list_q, list_x, list_neurons, marks, bounds, tile_status):  # fmt: skip
     """B samples from in_order[first] on (bats.fused.event_table) -> their events and the spikes of the first layer.
 
-    n_events [B], intervals [B, 3, E + 1], rows [B, E]: the events, as `walk` wants them; the lists and marks [B, tiles, R]: spikes, tile by
-    tile of the neurons; bounds [B, groups, 4]: where those of a group of neurons begin and end in its tile, and its marks; tile_status [tiles, 4]: spikes, silent,
-    overflowing, non-finite neurons. Scratch of a thread: packed [threads, n_pre, lanes], counts [threads, 1, lanes].
+    n_events [B], intervals [B, 3, E + 1], rows [B, E]: the events, as `walk` wants them; the lists and marks [B, tiles, R]: spikes, tile
+    by tile of the neurons; bounds [B, groups, 4]: where those of a group of neurons begin and end in its tile, and its marks;
+    tile_status [tiles, 4]: spikes, silent, overflowing, non-finite neurons. Scratch of a thread: packed [threads, n_pre, lanes],
+    counts [threads, 1, lanes].
     """
     for s in prange(n_events.shape[0]):
         _take_events(in_order[first + s], table_factors, table_rows, last_factor, c, intervals[s], rows[s], n_events[s : s + 1])

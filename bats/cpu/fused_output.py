@@ -1,4 +1,4 @@
-"""The output layer in the fused step on the CPU: hidden spikes in order, its spikes, and the way back through both (docs/theory.md, section 3).
+"""The output layer in the fused step on the CPU: hidden spikes in order, its spikes, and the way back (docs/theory.md, section 3).
 
 A vector holds outputs. Going back, what all later output spikes mean to an earlier event are two sums per output, P and Q of
 theory (30); they change only at output spikes, between which hidden spikes follow in straight loops.
@@ -51,8 +51,8 @@ def _bucket_sort(n, lowest, highest, q, addresses, start, sorted_q, sorted_addre
 @njit(cache=True, _nrt=False)
 def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bits, other_addresses, start, last_factor, c,
               intervals, rows, places):  # fmt: skip
-    """A sample's spikes as events of the output layer, intervals and rows as `walk` wants them; places: where they stand in the lists
-    [tiles, R]. Returns their number.
+    """A sample's spikes as events of the output layer, intervals and rows as `walk` wants them; places: where they stand in the lists.
+    list_q [tiles, R], list_neurons [tiles * R]. Returns the number of spikes.
 
     room, other_bits, addresses, other_addresses, start: scratch; room_bits is the same memory as room.
     """
@@ -63,7 +63,10 @@ def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bi
     for tile in range(n_tiles):
         for k in range(bounds[(tile + 1) * n_groups // n_tiles - 1, 1]):
             q = list_q[tile, k]
-            lowest, highest = min(lowest, q), max(highest, q)
+            if q < lowest:
+                lowest = q
+            if q > highest:
+                highest = q
             room[n] = q
             addresses[n] = tile * capacity + k
             n += 1
@@ -73,15 +76,15 @@ def _in_order(list_q, list_neurons, bounds, room, room_bits, addresses, other_bi
             sorted_q[k] = room[k]
             places[k] = addresses[k]
     for k in range(n):
-        rows[k] = list_neurons[places[k] // capacity, places[k] % capacity]
+        rows[k] = list_neurons[places[k]]
     sorted_q[n] = last_factor
     prepare(n, c, intervals)
     return n
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def _simulate_outputs(n, intervals, rows, packed, tau, c, reset, most, counts, out_q, out_x, out_neurons, out_marks, out_bounds, first_times,
-                      out_counts, status):  # fmt: skip
+def _simulate_outputs(n, intervals, rows, packed, tau, c, reset, most, counts, out_q, out_x, out_neurons, out_marks, out_bounds,
+                      first_times, out_counts, status):  # fmt: skip
     """The output layer on the n hidden spikes of a sample; arguments as of output_forward, without the sample's axis."""
     n_out, lanes = out_counts.shape[0], packed.shape[2]
     for k in range(4):
@@ -111,9 +114,9 @@ def _pack_all(weights, packed):
 
 
 @njit(cache=True, parallel=True)
-def output_forward(list_q, list_neurons, bounds, weights, tau, c, reset, most, last_factor, n_events, intervals, rows, places, room, room_bits,
-                   addresses, other_bits, other_addresses, start, packed, counts, out_q, out_x, out_neurons, out_marks, out_bounds,
-                   first_times, out_counts, status):  # fmt: skip
+def output_forward(list_q, list_neurons, bounds, weights, tau, c, reset, most, last_factor, n_events, intervals, rows, places, room,
+                   room_bits, addresses, other_bits, other_addresses, start, packed, counts, out_q, out_x, out_neurons, out_marks,
+                   out_bounds, first_times, out_counts, status):  # fmt: skip
     """The lists of hidden spikes (bats.cpu.fused_forward) in the order of time, and the output spikes that follow from them.
 
     n_events [B], intervals [B, 3, F + 1], rows, places [B, F]: hidden spikes as events; out_* [B, M], out_bounds [B, groups, 4]: output
@@ -165,7 +168,7 @@ def _output_gains(begin, end, low, out_q, out_x, out_neurons, errors, counts, on
 
 @njit(cache=True, _nrt=False, error_model="numpy")
 def _back_through_outputs(factors, rows, weights, bounds, marks, gains, rate, errors, gradient):
-    """errors [n] += those of the hidden spikes, gradient [n_hidden, lanes] += the sample's part, for one group of outputs. rate = 1 / tau."""
+    """errors [n] += those of the hidden spikes, gradient [n_hidden, lanes] += the sample's part, for a group of outputs; rate = 1 / tau."""
     p = splat(rate - rate)
     q, place = p, bounds[1]
     e = marks[bounds[3] - 1] >> MARK_BITS  # hidden spikes after the last output spike mean nothing
@@ -188,7 +191,7 @@ def _back_through_outputs(factors, rows, weights, bounds, marks, gains, rate, er
 
 @njit(cache=True, _nrt=False, error_model="numpy")
 def _hidden_gains(n, factors, rows, places, list_x, errors, tau, reset, slope_floor, later, list_single, list_double):
-    """G / q and G / q^2 of every hidden spike, at its place in the lists. later [n_hidden]: scratch. Returns the number of bounded slopes."""
+    """G / q and G / q^2 of every hidden spike, at its place in the lists; the number of bounded slopes. later [n_hidden]: scratch."""
     one, bounded = tau / tau, 0
     for i in range(later.shape[0]):
         later[i] = 0
@@ -245,8 +248,8 @@ def output_backward(n_events, intervals, rows, places, list_x, packed, out_q, ou
     partial [sets, groups, n_hidden, lanes]: the gradient of the output layer times scale, to which is added unless `clear`.
 
     Which samples form a set does not depend on the threads. list_x, list_single, list_double [B, tiles * R]; scratch of a thread:
-    out_later [threads, 2, lanes], out_gains [threads, 2, M], errors [threads, F], later [threads, n_hidden]. bounded [sets, 2]: spikes whose
-    slope was bounded, hidden and output.
+    out_later [threads, 2, lanes], out_gains [threads, 2, M], errors [threads, F], later [threads, n_hidden]. bounded [sets, 2]: spikes
+    whose slope was bounded, hidden and output.
     """
     for own in prange(partial.shape[0]):
         thread = get_thread_id()

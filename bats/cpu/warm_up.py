@@ -1,6 +1,7 @@
 """Compiles the CPU operations for a dtype ahead of the first step, and says so when that takes a while.
 
-Those of single operations when a network first makes room for a batch, those of the fused step when a step first takes it. Those of convolutional layers, and of layers in time steps, are compiled when the first such layer joins a network.
+Single operations are compiled when a network first makes room for a batch, the fused step when a step first takes it, what convolutional
+layers and layers in time steps need when the first such layer joins a network.
 """
 
 import functools

@@ -114,7 +114,7 @@ class CpuFusedStep:
             room.bounds[:n], room.tile_status,
         )  # fmt: skip
         fused_output.output_forward(
-            lists[0], lists[2], room.bounds[:n], out_layer.matrix, out_neuron.tau, out_neuron.c, out_neuron.reset,
+            lists[0], lists[2].reshape(n, -1), room.bounds[:n], out_layer.matrix, out_neuron.tau, out_neuron.c, out_neuron.reset,
             real(out_layer.max_n_spike), self.last_factor, out.n_events[:n], out.intervals[:n], out.rows[:n], out.places[:n], *self.sort,
             out.packed, room.counts, *(array[:n] for array in out.lists), out.bounds[:n], out.first_times[:n], out.counts[:n],
             out.status[:n],
@@ -137,7 +137,8 @@ class CpuFusedStep:
         for place, counted in enumerate((layer, out_layer)):
             counted.tally()[1][0, 0] += back.bounded[:, place].sum()
         fused_gradient.gradients(
-            room.intervals[:n], room.rows[:n], room.bounds[:n], marks, list_single, list_double, room.packed, add, layer.gradient, back.partial, out_layer.gradient,
+            room.intervals[:n], room.rows[:n], room.bounds[:n], marks, list_single, list_double, room.packed, add, layer.gradient,
+            back.partial, out_layer.gradient,
         )  # fmt: skip
 
 

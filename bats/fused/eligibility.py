@@ -78,7 +78,10 @@ def kernels_reason(network):
 
 
 def reason_for_plain(network, source):
-    """Why the plain step is the faster one although the kernels could be used, or None (docs/performance.md, "Any size")."""
+    """Why the plain step is the faster one although the kernels could be used, or None (docs/performance.md, "Any size"). On the CPU
+    the fused step always is."""
+    if not takes_kernels(network):
+        return None
     widest = max(layer.n_neurons for layer in network.layers[1:])
     if widest > WIDE:
         return f"with more than {WIDE} neurons in a layer the plain step is faster, received {widest}"

@@ -53,10 +53,13 @@ class Eligibility(unittest.TestCase):
         """Only "auto" minds."""
         source = SpikeSamples(np.zeros((2, 36, 1)), np.ones((2, 36), int), [0, 1])
         many = SpikeSamples(np.zeros((2, 36, 200)), np.full((2, 36), 200), [0, 1])
-        self.assertIsNone(eligibility.reason_for_plain(network(), source))
         wide = network((36, 5000, 4))
-        self.assertRegex(eligibility.reason_for_plain(wide, source), "4096 neurons in a layer the plain step is faster, received 5000")
-        self.assertRegex(eligibility.reason_for_plain(network(), many), "4096 events in a sample .* is faster, received up to 7200")
+        for case in ((network(), source), (wide, source), (network(), many)):
+            self.assertIsNone(eligibility.reason_for_plain(*case))  # on the CPU
+        with mock.patch.object(eligibility, "takes_kernels", lambda _: True):
+            self.assertIsNone(eligibility.reason_for_plain(network(), source))
+            self.assertRegex(eligibility.reason_for_plain(wide, source), "4096 neurons in a layer the plain step is faster, received 5000")
+            self.assertRegex(eligibility.reason_for_plain(network(), many), "4096 events in a sample .* is faster, received up to 7200")
         self.assertIsNone(self.reason(wide))
 
     def test_a_step_says_why_it_is_not_fused(self):

@@ -146,7 +146,8 @@ class ExperimentsTest(unittest.TestCase):
             (("--out", "/proc/self/nowhere"), "results cannot be written to /proc/self/nowhere"),
         )
         processes = [self.start(script, *options) for options, _ in cases]
-        cases += ((("--fused", "on"), "--fused: expected auto or off, received on, which cannot be: expected two or more dense LIF layers"),)
+        message = "--fused: expected auto or off, received on, which cannot be: expected two or more dense LIF layers"
+        cases += ((("--fused", "on"), message),)
         processes.append(self.start(MNIST / "train_conv.py", "--fused", "on"))
         for process, (options, message) in zip(processes, cases, strict=True):
             with self.subTest(options):
