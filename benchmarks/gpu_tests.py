@@ -1,10 +1,11 @@
-"""Runs the whole suite and compute-sanitizer on a machine with a GPU and writes the record that is committed.
+"""Runs the suite's tests for CUDA and compute-sanitizer on a machine with a GPU and writes the record that is committed.
 
     python benchmarks/gpu_tests.py --out results/gpu_tests.json
 
 Test modules and sanitizers run side by side, those that took longest last time first. The record is written after each; --resume goes
 on with one that was cut short, if the sources are the same. It is worth something only if it is complete and no test was skipped for
-want of a device; the script fails otherwise.
+want of a device; the script fails otherwise. Tests for CUDA are those of classes whose device is "cuda"; the others, which need
+compilers for the CPU more than anything else, run in CI (--all: here too).
 """
 
 import argparse
@@ -42,12 +43,19 @@ def test_modules():
     return [".".join(path.relative_to(environment.ROOT).with_suffix("").parts) for path in paths]
 
 
-def run_module(name):
-    """Runs the tests of one module in this process: {run, failures, errors, reasons of skips, seconds, text of what failed}."""
+def single_tests(suite):
+    for part in suite:
+        yield from single_tests(part) if isinstance(part, unittest.TestSuite) else [part]
+
+
+def run_module(name, every):
+    """Runs the tests of one module in this process, every one or those for CUDA: {run, failures, errors, reasons of skips, seconds,
+    text of what failed}."""
     start = time.perf_counter()
     sys.path.insert(0, str(environment.ROOT))
-    stream = io.StringIO()
-    result = unittest.TextTestRunner(stream=stream, verbosity=0).run(unittest.defaultTestLoader.loadTestsFromName(name))
+    stream, tests = io.StringIO(), single_tests(unittest.defaultTestLoader.loadTestsFromName(name))
+    wanted = [test for test in tests if every or getattr(test, "device", None) == "cuda" or isinstance(test, unittest.loader._FailedTest)]
+    result = unittest.TextTestRunner(stream=stream, verbosity=0).run(unittest.TestSuite(wanted))
     bad = result.failures + result.errors
     return {
         "module": name, "run": result.testsRun, "failures": len(result.failures), "errors": len(result.errors),
@@ -56,9 +64,9 @@ def run_module(name):
     }  # fmt: skip
 
 
-def run_in_a_process(name):
+def run_in_a_process(name, every):
     """The same in a process of its own, so that modules can run side by side."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--module", name]
+    command = [sys.executable, str(Path(__file__).resolve()), "--module", name, *(["--all"] if every else [])]
     few = {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}  # threads: many processes share the processors
     done = subprocess.run(command, capture_output=True, text=True, cwd=environment.ROOT, env={**os.environ, **few})
     try:
@@ -68,10 +76,11 @@ def run_in_a_process(name):
         return {"module": name, "run": 0, "failures": 0, "errors": 1, "skips": [], "seconds": 0, "text": text}
 
 
-def summary(results, names):
+def summary(results, names, every):
     reasons = [reason for result in results for reason in result["skips"]]
     done = {result["module"] for result in results}
     return {
+        "scope": "all tests" if every else 'tests of classes whose device is "cuda"',
         "complete": done == set(names),
         "run": sum(result["run"] for result in results),
         "failures": sum(result["failures"] for result in results),
@@ -102,11 +111,11 @@ def former(path):
         return [], {}, None
 
 
-def run(names, tools, jobs, results, found, report):
+def run(names, tools, every, jobs, results, found, report):
     """Runs modules and tools, `jobs` at once; adds to results and found, and calls report() after each."""
     with ThreadPoolExecutor(jobs) as pool:
         tasks = {pool.submit(sanitize, tool): tool for tool in tools}
-        tasks |= {pool.submit(run_in_a_process, name): None for name in names}
+        tasks |= {pool.submit(run_in_a_process, name, every): None for name in names}
         for done in as_completed(tasks):
             if tasks[done]:
                 found[tasks[done]] = done.result()
@@ -124,10 +133,11 @@ def main():
     parser.add_argument("--out", default=str(environment.ROOT / "results" / "gpu_tests.json"))
     parser.add_argument("--jobs", type=int, default=14, help="test modules and tools side by side (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="keep what the record at --out holds, if it is of the same sources")
+    parser.add_argument("--all", action="store_true", help="tests for the CPU too")
     parser.add_argument("--module", help="run this test module only and print what came of it as JSON")
     options = parser.parse_args()
     if options.module:
-        print(json.dumps(run_module(options.module)))
+        print(json.dumps(run_module(options.module, options.all)))
         return
     before, modules, committed = source_hash(), test_modules(), environment.ROOT / "results" / "gpu_tests.json"
     results, found, known = former(options.out) if options.resume else ([], {}, before)
@@ -138,11 +148,12 @@ def main():
     names = sorted((name for name in modules if name not in finished), key=lambda name: -took.get(name, LONG))
 
     def report():
-        environment.write(options.out, environment.record(tests=summary(results, modules), sanitizer=found, sources_sha256=before))
+        tests = summary(results, modules, options.all)
+        environment.write(options.out, environment.record(tests=tests, sanitizer=found, sources_sha256=before))
 
-    run(names, [tool for tool in TOOLS if tool not in found], options.jobs, results, found, report)
+    run(names, [tool for tool in TOOLS if tool not in found], options.all, options.jobs, results, found, report)
     report()
-    tests = summary(results, modules)
+    tests = summary(results, modules, options.all)
     good = tests["complete"] and tests["failures"] == tests["errors"] == tests["skipped_for_want_of_a_device"] == 0
     sys.exit(0 if good and [found[tool] for tool in TOOLS] == ["clean"] * len(TOOLS) else 1)
 

@@ -8,6 +8,7 @@ from bats import kernels
 from bats.fused import deep_layout, eligibility
 from bats.fused.deep_arguments import MOST_LAYERS, Structures
 from bats.fused.event_table import EventTable
+from bats.fused.launch import kernels_begin_early
 from bats.fused.launch import launch as launch_kernel
 from bats.losses import SpikeCountClassLoss
 from bats.ops.arguments import blocks
@@ -47,6 +48,7 @@ class DeepFusedStep:
         self.labels = xp.zeros(batch_size, np.int32)
         self.structures = Structures(self.dtype)
         self.schedule, self.moments = self._optimizer_arrays()
+        self._after_weights = False  # whether deep_weights was the last kernel launched
 
     def _spike_room(self, layer, n, hidden):
         """The spikes of a layer, [n, n_slots, n_neurons]; sorted too for the next layer, and room to sort in where needed."""
@@ -73,6 +75,7 @@ class DeepFusedStep:
 
     def start(self, order):
         """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
+        self._after_weights = False
         return self.table.start(order)
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -82,6 +85,7 @@ class DeepFusedStep:
             part = slice(first, min(batch, first + self.at_once))
             for _, launch in self.part_kernels(part, batch, training, cursor, loss, predictions, totals):
                 launch()
+            self._after_weights = training
         if not training:
             accumulate_metrics(loss[:batch], predictions[:batch], self.out_counts[:batch], self.labels[:batch], totals)
 
@@ -129,6 +133,7 @@ class DeepFusedStep:
 
     def _forward(self, k, n, cursor):
         layer, train = self.layers[k], self.trains[k]
+        early = k == 0 and self._after_weights and kernels_begin_early()
         before = self.trains[k - 1] if k else train  # not read by the first layer
         pre_slots = self.slots[k - 1] if k else None
         shape = deep_layout.forward(n, self.sizes[k], self.sizes[k + 1], pre_slots, self.dtype.itemsize, self.shared_limit)
@@ -152,10 +157,10 @@ class DeepFusedStep:
             layer.matrix, np.int32(n), np.int32(self.sizes[k]), np.int32(self.sizes[k + 1]), np.int32(self.slots[k]),
             neuron.c, neuron.reset, self.last_factor,
             np.int32(shape.n_own), np.int32(shape.run), np.int32(shape.scratch), np.int32(shape.pitch),
-            train.factors, train.slopes, train.counts, status, np.int32(len(status)),
+            train.factors, train.slopes, train.counts, status, np.int32(len(status)), np.int32(early),
         )  # fmt: skip
         grid = (blocks(self.sizes[k + 1], shape.n_own), shape.groups)
-        self._run("deep_forward", grid, deep_layout.THREADS, arguments, shape.shared, alone=k == 0)
+        self._run("deep_forward", grid, deep_layout.THREADS, arguments, shape.shared, alone=k == 0 and not early)
 
     def _top(self, part, cursor, count_step, loss, predictions):
         output, train, neuron = self.layers[-1], self.trains[-1], self.layers[-1].neuron

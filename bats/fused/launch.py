@@ -44,9 +44,14 @@ def address(array):
     return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
+def kernels_begin_early():
+    """Whether launch() lets kernels begin while the kernel before them ends."""
+    return EARLY and _driver() is not None
+
+
 def launch(kernel, grid, n_threads, arguments, shared):
     """kernel: a CuPy kernel; grid: up to three numbers of blocks; arguments: CuPy arrays and NumPy scalars or records."""
-    call = _driver() if EARLY else None
+    call = _driver() if kernels_begin_early() else None
     if call is None:
         kernel(grid, (n_threads,), arguments, shared_mem=shared)
         return

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 from bats.ops.arguments import blocks
 
-HIDDEN_TILE = 256  # intervals per warp, as in cuda/fused/hidden_forward.cu
+HIDDEN_TILE, HIDDEN_UNROLL = 256, 16  # events of a warp, and those it goes through together, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
-PAIR_BYTES = 12  # of a (sample, neuron) pair in cuda/fused/weight_step.cu
+PAIR_BYTES, SAMPLE_BYTES = 12, 16  # of a (sample, neuron) pair and a sample in cuda/fused/weight_step.cu
+TILE = 512  # samples that the third kernel works on together, at most
 MAX_SHARED = 224 * 1024  # of a block, bytes; less where the device has less
-SCRATCH_BYTES = 124 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
+SCRATCH_BYTES = 141 * 2**20  # what the spikes of all samples that are worked on together may take, at the worst
 STATIC_SHARED = 8 * 1024  # upper bound of what the kernels declare themselves
 N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
-SPIKES_PER_PAIR = 5  # hidden spikes of 8 neurons for which the third kernel has room in shared memory, per sample and neuron
-SPIKES_PER_OUTPUT = 5  # the same for the spikes of outputs
+ENTRIES_PER_PAIR = 3  # of the third kernel's list in shared memory, per sample and neuron: spikes, and one more if there are any
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
 CHUNK = 1024  # hidden spikes that the outputs go through together
 
@@ -32,8 +32,8 @@ class Layout:
     weights2_staged: bool  # the second weights are copied to shared memory
     update_shared: int
     weights1_staged: bool  # a block's first weights and their moments are
-    update_capacity: int  # hidden spikes of a tile in the third kernel's list
-    out_capacity: int  # spikes of the outputs there
+    update_tile: int  # samples that the third kernel works on together
+    update_capacity: int  # entries of its list
     group: int  # hidden neurons of a block that does second weights
     slices: int  # its warps that have sums of their own
 
@@ -45,7 +45,7 @@ def padded_slots(n_hidden, n_slots):
 
 def samples_at_once(batch, n_hidden, n_slots, itemsize):
     """How many samples go through the kernels together: room for the worst case of every list must not exceed SCRATCH_BYTES."""
-    most = max(1, SCRATCH_BYTES // (padded_slots(n_hidden, n_slots) * (4 * itemsize + 4)))
+    most = max(1, SCRATCH_BYTES // (padded_slots(n_hidden, n_slots) * (5 * itemsize + 4)))
     return blocks(batch, blocks(batch, most)) if batch else 0
 
 
@@ -61,32 +61,39 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     room = limit - STATIC_SHARED
     threads = 1024 if limit >= 64 * 1024 else 256
     warps = blocks(batch * blocks(n_hidden, 32), N_PROCESSORS)
-    warps = max(4, warps) if warps <= 16 else 8
-    warps = min(warps, max(1, room // (HIDDEN_TILE * 4 * itemsize)))
+    warps = max(4, warps) if warps <= 16 else 4
+    per_warp = HIDDEN_TILE * 4 * itemsize + (HIDDEN_TILE + HIDDEN_UNROLL) * 4
+    warps = min(warps, max(1, room // per_warp))
     output = _choose_output(room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
-    update = threads * PAIR_BYTES + NEURONS * (n_pre | 1) * itemsize + NEURONS * n_out * itemsize
-    copies, per_spike, per_out_spike = 3 * n_pre * NEURONS * itemsize, 3 * itemsize + 2, 2 * itemsize + 2
-    at_once = min(batch, threads // NEURONS)  # samples of a tile
-    wanted = max(64, NEURONS * at_once * min(n_hidden_slots, SPIKES_PER_PAIR))
-    wanted_out = max(64, n_out * at_once * min(n_out_slots, SPIKES_PER_OUTPUT))
-    # With several tiles the first level cache is worth more than copies of the weights.
-    weights1_staged = at_once == batch and n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
+    pitch = update_pitch(n_pre)
+    update = NEURONS * pitch * itemsize
+    per_sample, per_spike = NEURONS * PAIR_BYTES + SAMPLE_BYTES, 2 * itemsize
+    update_tile = max(1, min(batch, TILE, (room - update) // per_sample))
+    update += update_tile * per_sample
+    wanted = max(64, NEURONS * update_tile * min(n_hidden_slots + 1, ENTRIES_PER_PAIR)) if update_tile >= batch else 0
+    copies = 3 * n_pre * NEURONS * itemsize
+    weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
     update += copies if weights1_staged else 0
-    out_capacity = max(0, min(wanted_out, (room - update) // 2 // per_out_spike)) // 8 * 8
-    update_capacity = max(0, min(wanted, (room - update - out_capacity * per_out_spike) // per_spike)) // 8 * 8
-    update += update_capacity * per_spike + out_capacity * per_out_spike
-    hidden_shared = warps * HIDDEN_TILE * 4 * itemsize
+    update_capacity = max(0, min(wanted, (room - update) // per_spike)) // 8 * 8
+    update += update_capacity * per_spike
+    hidden_shared = warps * per_warp
     if output is None or max(update, hidden_shared) > room:
         return None
     free = N_PROCESSORS - blocks(n_hidden, NEURONS)  # processors without a block that does first weights
     group = min(32, blocks(n_hidden, free)) if free > 0 else 32
     per_slice = lambda group: (group * n_out + 2 * OUT_BUFFER) * itemsize  # noqa: E731
+    update = max(update, min(room, 8 * per_slice(group)))
     while group > 1 and update // per_slice(group) < 8:
         group //= 2
     slices = min(threads // 32, update // per_slice(group))
     if slices < 1:
         return None
-    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_capacity, out_capacity, group, slices)
+    return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_tile, update_capacity, group, slices)
+
+
+def update_pitch(n_pre):
+    """Numbers from one neuron's sums to the next one's: 4 times an odd number, so that 8 neurons' sums of 4 rows lie in different banks."""
+    return (n_pre + 3) // 8 * 8 + 4
 
 
 def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots, itemsize):

@@ -6,6 +6,7 @@ import numpy as np
 
 from bats import kernels
 from bats.fused import eligibility, layout
+from bats.fused import launch as launching
 from bats.fused.event_table import EventTable
 from bats.fused.launch import address, launch
 from bats.losses import SpikeCountClassLoss
@@ -49,16 +50,16 @@ class FusedStep:
             counts=xp.zeros((n, n_hidden), np.int32),
             samples=xp.zeros((n, 2), np.int64),
             spike_q=xp.zeros((n, worst), self.dtype),
-            spike_gains=xp.zeros((n, worst), self.dtype),
+            spike_errors=xp.zeros((n, worst), self.dtype),
+            spike_slopes=xp.zeros((n, worst), self.dtype),
             places=xp.zeros((n_blocks * n * layout.NEURONS, 2), np.int32),
-            before=xp.zeros((n_hidden, n_out), self.dtype),
             out_spikes=xp.zeros((n, n_out * slots, 2), self.dtype),
-            out_neurons=xp.zeros((n, n_out * slots), np.int32),
             out_starts=xp.zeros((n, n_out + 1), np.int32),
             out_counts=xp.zeros((batch_size, n_out), np.int32),
             labels=xp.zeros(batch_size, np.int32),
         )
         self.optimizer_arrays = self._optimizer_arrays(hidden, output)
+        self._after_weights = False  # whether weight_step was the last kernel launched
 
     def _choose(self, batch):
         sizes = tuple(layer.n_neurons for layer in self.network.layers)
@@ -75,6 +76,7 @@ class FusedStep:
 
     def start(self, order):
         """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
+        self._after_weights = False
         return self.table.start(order)
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -86,6 +88,7 @@ class FusedStep:
             self._output_step(part, cursor, training, part.stop == batch, loss[part], predictions[part])
             if training:
                 self._weight_step(part, batch, loss[part], predictions[part], totals)
+            self._after_weights = training
         if not training:
             room = self.room
             accumulate_metrics(loss[:batch], predictions[:batch], room.out_counts[:batch], room.labels[:batch], totals)
@@ -104,7 +107,7 @@ class FusedStep:
             self.table.in_order, cursor, self.table.factors, self.table.rows_argument, hidden.matrix,
             np.int32(n), np.int32(hidden.n_neurons), neuron.c, neuron.reset, self.last_factor, np.int32(hidden.max_n_spike),
             room.list_q, room.list_places, room.list_counts, room.extremes, room.slopes, room.counts, room.samples,
-            status, np.int32(len(status)),
+            status, np.int32(len(status)), np.int32(self._after_weights),
         )  # fmt: skip
         grid = (blocks(hidden.n_neurons, 32), blocks(n, shape.hidden_warps))
         self._run("hidden_forward", grid, 32 * shape.hidden_warps, arguments, shape.hidden_shared)
@@ -123,12 +126,12 @@ class FusedStep:
         status, bounded = output.tally()
         arguments = (
             room.samples, np.int32(n), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
-            room.list_q, room.list_places, room.list_counts, room.extremes, room.counts,
-            output.matrix, room.before, np.int32(output.n_neurons), np.int32(output.max_n_spike),
+            room.list_q, room.list_places, room.list_counts, room.extremes, room.counts, room.slopes,
+            output.matrix, np.int32(output.n_neurons), np.int32(output.max_n_spike),
             neuron.tau, neuron.c, neuron.reset, neuron.slope_floor, self.last_factor, *rule,
             np.int32(training), np.int32(shape.list_capacity), np.int32(shape.chunk), np.int32(shape.weights2_staged),
             cursor, np.int32(counts_step), schedule, np.float64(betas[0]), np.float64(betas[1]),
-            room.spike_q, room.spike_gains, room.places, room.out_spikes, room.out_neurons, room.out_starts,
+            room.spike_q, room.spike_errors, room.spike_slopes, room.places, room.out_spikes, room.out_starts,
             loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)),
         )  # fmt: skip
         self._run("output_step", (n,), shape.threads, arguments, shape.output_shared)
@@ -143,15 +146,17 @@ class FusedStep:
         beta1, beta2 = self.optimizer.betas
         out_capacity = output.n_neurons * output.max_n_spike
         _, bounded = hidden.tally()
-        neuron, staged = hidden.neuron, shape.weights1_staged and all(address(array) % 16 == 0 for array in (hidden.matrix, m1, v1))
+        neuron, first = hidden.neuron, (hidden.matrix, m1, v1, hidden.gradient)
+        aligned = hidden.n_neurons * self.dtype.itemsize % 16 == 0 and all(address(array) % 16 == 0 for array in first)
         arguments = (
-            room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_gains, room.slopes, room.places,
-            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(hidden.max_n_spike),
+            room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_errors, room.spike_slopes,
+            room.list_q, room.places, np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons),
             np.int32(self.in_slots), np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
-            np.int32(shape.update_capacity), np.int32(shape.out_capacity), room.out_spikes, room.out_neurons, room.out_starts,
+            np.int32(shape.update_tile), np.int32(shape.update_capacity), np.int32(layout.update_pitch(self.network.layers[0].n_neurons)),
+            room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
-            real(1 / batch), np.int32(mode), np.int32(staged),
-            hidden.matrix, m1, v1, hidden.gradient, room.before, output.matrix, m2, v2, output.gradient,
+            real(1 / batch), np.int32(mode), np.int32(aligned), np.int32(shape.weights1_staged),
+            np.int32(launching.EARLY), *first, output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
             loss, predictions, room.out_counts[part], room.labels[part], totals,

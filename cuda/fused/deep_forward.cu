@@ -173,7 +173,8 @@ __global__ void __launch_bounds__(512) deep_forward(
         int n_own, int longest_run, int scratch,  // values that sums and sort need
         int pitch,  // of a column in shared memory, 0: it stays in global memory
         real* __restrict__ factors, real* __restrict__ slopes, int* __restrict__ counts,  // [batch, n_slots, n_post], [batch, n_post]
-        unsigned long long* status, int n_rows) {  // [n_rows, 4]: spikes, silent, overflowing, non-finite
+        unsigned long long* status, int n_rows,  // [n_rows, 4]: spikes, silent, overflowing, non-finite
+        int after_weights) {  // EVENTS: the kernel before is deep_weights and may not have ended: the events come before the weights
     extern __shared__ double shared_memory[];
     __shared__ int found[4];
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, room = 32 * longest_run;
@@ -194,8 +195,15 @@ __global__ void __launch_bounds__(512) deep_forward(
 
     Sample sample = {0, 0, 0};
     if (kind == EVENTS) sample = samples[*cursor + blockIdx.y];  // on its way together with the weights
-    if (pitch) load_columns(columns, pitch, weights, n_pre, n_post, blockIdx.x * n_own, n_own);
-    start_after_previous();
+    bool early = after_weights;
+    if (pitch && !early) load_columns(columns, pitch, weights, n_pre, n_post, blockIdx.x * n_own, n_own);
+    if (!early) start_after_previous();
+    const auto previous_ends = [&] {
+        if (!early) return;
+        start_after_previous();
+        if (pitch) load_columns(columns, pitch, weights, n_pre, n_post, blockIdx.x * n_own, n_own);
+        early = false;
+    };
     for (int s = blockIdx.y; s < batch; s += gridDim.y) {
         const size_t worst = (size_t)n_pre_slots * n_pre;
         const real* q;
@@ -206,10 +214,6 @@ __global__ void __launch_bounds__(512) deep_forward(
             q = event_factors + sample.first;
             rows = event_rows + sample.first;
             n_events = sample.n_events;
-            if (blockIdx.x == 0 && t == 0) {
-                sample.n_events = events_before(q, n_events, last_factor);
-                batch_samples[s] = sample;
-            }
         } else if (kind == SPIKES) {
             n_events = sort_spikes(list, pre_factors + s * worst, pre_counts + (size_t)s * n_pre, n_pre, n_pre_slots, buckets, last_factor);
             q = list.other_q;
@@ -229,12 +233,13 @@ __global__ void __launch_bounds__(512) deep_forward(
         const unsigned mask = kind == EVENTS ? 0xffffffffu : 0xffffu;
 
         if (t < 4) found[t] = 0;
-        wait_for_copies();
         Neuron<real> neuron = {0, 0, 0, 0, false, false};
         const size_t base_slot = (size_t)s * n_slots * n_post + i;
         for (int first = 0; first < n_events; first += room) {
             const int n_tile = min(room, n_events - first), run = ((n_tile + 31) >> 5) | 1;
             fill_tile(tile, q, rows, mask, first, n_tile, 32 * run, n_events, last_factor, c);
+            previous_ends();
+            wait_for_copies();
             __syncthreads();
             if (owner) {
                 take_tile(neuron, tile, run, pitch ? columns + warp * pitch : weights + i, pitch ? 1 : n_post, sums_a + warp * room,
@@ -242,7 +247,15 @@ __global__ void __launch_bounds__(512) deep_forward(
             }
             __syncthreads();
         }
-        if (n_events == 0) __syncthreads();
+        previous_ends();
+        if (kind == EVENTS && blockIdx.x == 0 && t == 0) {
+            sample.n_events = events_before(q, n_events, last_factor);
+            batch_samples[s] = sample;
+        }
+        if (n_events == 0) {
+            wait_for_copies();
+            __syncthreads();
+        }
         if (owner && lane == 0) {
             counts[(size_t)s * n_post + i] = neuron.n;
             if (neuron.n) atomicAdd(&found[0], neuron.n);

@@ -2,126 +2,228 @@
 //
 // A lane owns a neuron and a warp (sample, 32 neurons); the warps of a block take different samples of the same neurons, so that
 // they find each other's weights in the first-level cache. The sums a and b are kept without resets, and the resets in one sum R
-// ("fall"): eight events are added in a row, and one comparison per event (crossing_limit) says whether a spike is possible after
-// it. Only there is the exact test made, each lane at its own next such event. Spikes are appended to the list of the warp as they come.
+// ("fall"): UNROLL events are added in a row, and the largest of one bound per event (crossing_limit) says whether a spike is possible
+// among them. Only there is the first such event of every lane looked up and the exact test made. The interval after the last event, in
+// which half of the spikes lie, is tested on its own. Spikes are appended to the list of the warp as they come.
 #include "common/block.cuh"
 #include "fused/batch.cuh"
 #include "fused/dependent_launch.cuh"
 
+constexpr int TILE = 256;   // events of a sample that are prepared together
+constexpr int UNROLL = 16;  // events between two looks for spikes; the weights of as many are on their way
+constexpr int SORTED = 64;  // batches up to this size are spread over the warps by number of events
+
 // One event and the interval after it.
 template <typename real>
 struct __align__(4 * sizeof(real)) Interval {
-    real e;      // factor E of the event
-    real y_low;  // 1 / E_next
-    real limit;  // infinity where the next event has the same time: no interval, no test
-    unsigned offset;  // of the weights' row, in bytes
+    real e, e_squared;  // factor E of the event
+    real y_low;         // 1 / E_next
+    real limit;         // infinity where there is no interval, hence no test
 };
 
 template <typename real>
-__device__ __forceinline__ Interval<real> make_interval(real e, real e_next, unsigned offset, real c) {
+__device__ __forceinline__ Interval<real> make_interval(real e, real e_next, real c) {
     const real y_low = reciprocal(e_next);
-    return {e, y_low, e == e_next ? Constants<real>::infinity() : crossing_limit(e, e_next, y_low, c), offset};
+    const bool exists = e_next > e;
+    return {e, e * e, exists ? y_low : real(0), exists ? crossing_limit(e, e_next, y_low, c) : Constants<real>::infinity()};
+}
+
+// The events of a warp's tile.
+template <typename real>
+struct Events {
+    Interval<real>* intervals;  // [TILE]
+    unsigned* rows;             // [TILE + UNROLL], of the weights; the last ones are only loaded
+};
+
+// A lane's column of the weights.
+struct Column {
+    const char* weights;
+    unsigned row_bytes;
+};
+
+template <typename real>
+__device__ __forceinline__ void load_weights(real* w, const unsigned* rows, const Column& column) {
+    struct __align__(16) Four {
+        unsigned row[4];
+    };
+    unsigned row_bytes = column.row_bytes;
+    asm("" : "+r"(row_bytes));  // 32 bits known to be no more: product and sum are then one instruction, of the ten that an event costs
+#pragma unroll
+    for (int u = 0; u < UNROLL; u += 4) {
+        const Four four = *reinterpret_cast<const Four*>(rows + u);
+#pragma unroll
+        for (int v = 0; v < 4; ++v) {
+            w[u + v] = *reinterpret_cast<const real*>(column.weights + (unsigned long long)four.row[v] * row_bytes);
+        }
+    }
 }
 
 // What a neuron has gone through, and the list of its warp.
 template <typename real>
 struct Neurons {
     real a, b, fall;
-    int count, listed;  // spikes of this neuron, of the warp
-    bool overflow;
-    real first, last;   // least and greatest factor of a spike of this neuron
+    real y;        // 1 / q of the latest spike
+    real first;    // q of the first spike
+    int count;     // of spikes; one more than there are slots if another one was due
+    int listed;    // spikes of the warp
 };
 
 template <typename real>
 struct SpikeStore {
     real* q;             // of the warp's list
     unsigned* place;
-    real* slopes;        // of this neuron, slot by slot
-    int n_hidden, n_slots, i;
+    char* slopes;        // of this neuron, slot by slot
+    unsigned slot_bytes;
+    int n_slots, i;
 };
 
-constexpr int UNROLL = 8, AHEAD = 3;  // events at a time; groups of events whose weights are held or on their way
-
-// mine: of the neuron in a row, in bytes. 32 bits for the offsets: 64 would double what a load costs.
+// The lanes with `pending` test whether their neuron crosses the threshold while y falls from y_high to y_low; a and b: its sums there.
+// Returns whether it did.
 template <typename real>
-__device__ __forceinline__ void load_weights(real* w, const Interval<real>* events, const real* weights, unsigned mine) {
-#pragma unroll
-    for (int u = 0; u < UNROLL; ++u) w[u] = *reinterpret_cast<const real*>(reinterpret_cast<const char*>(weights) + (events[u].offset + mine));
+__device__ __forceinline__ bool fire(Neurons<real>& neurons, bool pending, real a, real b, real y_high, real y_low, real c, real reset,
+                                     const SpikeStore<real>& store) {
+    const Crossing<real> found = crossing(a, b - neurons.fall, c, reciprocal(a + a), min(y_high, neurons.y), y_low);
+    const bool fires = pending && found.crosses, kept = fires && neurons.count < store.n_slots;
+    const unsigned keeping = __ballot_sync(FULL_WARP, kept);
+    const int to = neurons.listed + __popc(keeping & ((1u << (threadIdx.x & 31)) - 1));
+    const real q = reciprocal(found.y);
+    if (kept) {
+        store.q[to] = q;
+        store.place[to] = (unsigned)neurons.count << 16 | (unsigned)store.i;
+        *reinterpret_cast<real*>(store.slopes + (unsigned long long)(unsigned)neurons.count * store.slot_bytes) = found.x * found.y;
+    }
+    neurons.first = kept && neurons.count == 0 ? q : neurons.first;
+    neurons.y = kept ? found.y : neurons.y;
+    neurons.fall = fires ? (kept ? fma(reset, q, neurons.fall) : Constants<real>::infinity()) : neurons.fall;
+    neurons.count += fires;
+    neurons.listed += __popc(keeping);
+    return fires;
 }
 
-// Bit u: the neuron may fire after event u.
-template <typename real>
-__device__ __forceinline__ unsigned possible(const real* bound, real fall) {
-    unsigned bits = 0;
-#pragma unroll
-    for (int u = 0; u < UNROLL; ++u) bits |= bound[u] >= fall ? 1u << u : 0u;
-    return bits;
+template <typename real, int n>
+__device__ __forceinline__ real largest(const real* values) {
+    if constexpr (n == 1) return values[0];
+    else return max(largest<real, n / 2>(values), largest<real, n / 2>(values + n / 2));
 }
 
-// UNROLL events with their weights ahead[0]; those of the events AHEAD groups later are asked for before spikes are looked for: every lane
-// goes through the events after which its own neuron may fire.
+// The first of n events whose bound is at least `least` (the last one if there is none), and the sums after it.
+template <typename real, int n>
+__device__ __forceinline__ int find_first(const real* bound, const real* a, const real* b, real least, real& a_found, real& b_found) {
+    if constexpr (n == 1) {
+        a_found = a[0];
+        b_found = b[0];
+        return 0;
+    } else {
+        constexpr int half = n / 2;
+        const bool later = !(largest<real, half>(bound) >= least);
+        real half_bound[half], half_a[half], half_b[half];
+#pragma unroll
+        for (int k = 0; k < half; ++k) {
+            half_bound[k] = later ? bound[k + half] : bound[k];
+            half_a[k] = later ? a[k + half] : a[k];
+            half_b[k] = later ? b[k + half] : b[k];
+        }
+        return (later ? half : 0) + find_first<real, half>(half_bound, half_a, half_b, least, a_found, b_found);
+    }
+}
+
+// UNROLL events, whose weights w give way to those of the UNROLL events after them, and the spikes in the intervals after the events.
 template <typename real>
-__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* events, real (&ahead)[AHEAD][UNROLL], bool more,
-                                           const real* weights, unsigned mine, real c, real reset, const SpikeStore<real>& store) {
-    real a[UNROLL], b[UNROLL], bound[UNROLL], highest = -Constants<real>::infinity();
+__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* intervals, const unsigned* next_rows,
+                                           real (&w)[UNROLL], const Column& column, real c, real reset, const SpikeStore<real>& store) {
+    real a[UNROLL], b[UNROLL], bound[UNROLL];
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u) {
-        const Interval<real> event = events[u];
-        const real part = ahead[0][u] * event.e;
-        b[u] = (u ? b[u - 1] : neurons.b) + part;
-        a[u] = fma(part, event.e, u ? a[u - 1] : neurons.a);
+        const Interval<real> event = intervals[u];
+        b[u] = fma(w[u], event.e, u ? b[u - 1] : neurons.b);
+        a[u] = fma(w[u], event.e_squared, u ? a[u - 1] : neurons.a);
         bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
-        highest = max(highest, bound[u]);
     }
-#pragma unroll
-    for (int g = 0; g < AHEAD - 1; ++g) {
-#pragma unroll
-        for (int u = 0; u < UNROLL; ++u) ahead[g][u] = ahead[g + 1][u];
-    }
-    if (more) load_weights(ahead[AHEAD - 1], events + AHEAD * UNROLL, weights, mine);
+    load_weights(w, next_rows, column);
     neurons.a = a[UNROLL - 1];
     neurons.b = b[UNROLL - 1];
-    if (!__any_sync(FULL_WARP, highest >= neurons.fall)) return;
-    unsigned pending = possible(bound, neurons.fall);
-    real y_from = 0;  // where the rest of the interval begins, if the neuron has fired in it
-    while (__any_sync(FULL_WARP, pending)) {
-        const int u = pending ? __ffs(pending) - 1 : 0;
-        real a_now = a[0], b_now = b[0];
+    real highest = largest<real, UNROLL>(bound);
+    while (__any_sync(FULL_WARP, highest >= neurons.fall)) {
+        real a_now, b_now;
+        const bool pending = highest >= neurons.fall;
+        const int u = find_first<real, UNROLL>(bound, a, b, neurons.fall, a_now, b_now);
+        const Interval<real> event = intervals[u];
+        const bool fired = fire(neurons, pending, a_now, b_now, reciprocal(event.e), event.y_low, c, reset, store);
+        if (!__any_sync(FULL_WARP, highest >= neurons.fall)) break;
+        // Rare: another spike may follow. Earlier events are done with, and this one if the neuron has not fired.
 #pragma unroll
-        for (int other = 1; other < UNROLL; ++other) {
-            a_now = u == other ? a[other] : a_now;
-            b_now = u == other ? b[other] : b_now;
-        }
-        const real y_high = y_from > 0 ? y_from : reciprocal(events[u].e);
-        const Crossing<real> found = crossing(a_now, b_now - neurons.fall, c, reciprocal(a_now + a_now), y_high, events[u].y_low);
-        bool fires = pending && found.crosses;
-        if (fires && neurons.count == store.n_slots) {
-            neurons.overflow = true;
-            neurons.fall = Constants<real>::infinity();
-            fires = false;
-        }
-        const unsigned firing = __ballot_sync(FULL_WARP, fires);
-        if (fires) {
-            const real q = reciprocal(found.y);
-            const int to = neurons.listed + __popc(firing & ((1u << (threadIdx.x & 31)) - 1));
-            store.q[to] = q;
-            store.place[to] = (unsigned)neurons.count << 16 | (unsigned)store.i;
-            store.slopes[(size_t)neurons.count * store.n_hidden] = found.x * found.y;
-            if (neurons.count == 0) neurons.first = q;
-            neurons.last = q;
-            ++neurons.count;
-            neurons.fall = store.n_slots == 1 ? Constants<real>::infinity() : fma(reset, q, neurons.fall);  // one slot: nothing overflows
-        }
-        neurons.listed += __popc(firing);
-        // Earlier events are done with; this one is if the neuron has not fired, or cannot once more.
-        const unsigned rest = possible(bound, neurons.fall) & (fires ? ~0u << u : ~1u << u);
-        y_from = fires && (rest >> u & 1) ? found.y : real(0);
-        pending = pending ? rest : 0u;
+        for (int k = 0; k < UNROLL; ++k) bound[k] = k < u + !fired ? -Constants<real>::infinity() : bound[k];
+        highest = largest<real, UNROLL>(bound);
     }
+}
+
+// The spikes after the last event, whose factor is e.
+template <typename real>
+__device__ __forceinline__ void end_events(Neurons<real>& neurons, real e, real last_factor, real c, real reset, const SpikeStore<real>& store) {
+    const real y_low = reciprocal(last_factor), y_high = reciprocal(e);
+    const real bound = fma(-neurons.a, y_low, neurons.b) - crossing_limit(e, last_factor, y_low, c);
+    bool pending = bound >= neurons.fall;
+    while (__any_sync(FULL_WARP, pending)) {
+        const bool fired = fire(neurons, pending, neurons.a, neurons.b, y_high, y_low, c, reset, store);
+        pending = fired && bound >= neurons.fall;
+    }
+}
+
+// Prepares the events from `first` on, at most TILE: their intervals and rows, and as many that add nothing as are loaded with them. Events of the same
+// time have no interval between them, nor has the last one here (end_events). last_row: of the last event.
+template <typename real>
+__device__ __forceinline__ void prepare(const Events<real>& events, const real* factors, const EventRows& event_rows, const Sample& sample,
+                                        int first, int n_padded, unsigned last_row, real c) {
+    constexpr int PARTS = TILE / 32;
+    const int lane = threadIdx.x & 31, n_left = sample.n_events - first;
+    real e[PARTS + 1];
+    unsigned row[PARTS];
+#pragma unroll
+    for (int part = 0; part < PARTS; ++part) {  // all loads before the first use
+        const int at = part * 32 + lane;
+        e[part] = at < n_left ? factors[first + at] : real(0);
+        row[part] = at < n_left ? event_rows.at(sample.first + first + at) : last_row;
+    }
+    e[PARTS] = TILE < n_left ? factors[first + TILE] : real(0);
+#pragma unroll
+    for (int part = 0; part < PARTS; ++part) {
+        if (part * 32 >= n_padded) break;
+        const real e_next = __shfl_sync(FULL_WARP, lane == 0 ? e[part + 1] : e[part], (lane + 1) & 31);
+        events.intervals[part * 32 + lane] = make_interval(e[part], e_next, c);
+        events.rows[part * 32 + lane] = row[part];
+    }
+    if (lane < UNROLL) events.rows[n_padded + lane] = last_row;
+}
+
+// The sample (of the batch) of this warp, or -1. In a small batch every processor has one block, and every scheduler every fourth warp of it:
+// block after block, and scheduler after scheduler in a block, get about as many events. Waits for the block's other warps.
+__device__ __forceinline__ int choose_sample(const Sample* samples, int batch) {
+    const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n_warps = blockDim.x >> 5;
+    if (batch > SORTED) {
+        const int s = blockIdx.y * n_warps + warp;
+        return s < batch ? s : -1;
+    }
+    __shared__ int sorted[SORTED];  // by number of events
+    constexpr int NONE = 0x7fffffff;
+    const int one = lane < batch ? samples[lane].n_events : NONE, two = lane + 32 < batch ? samples[lane + 32].n_events : NONE;
+    for (int s = warp; s < batch; s += n_warps) {
+        const int n_events = __shfl_sync(FULL_WARP, s < 32 ? one : two, s & 31);
+        const unsigned fewer = __ballot_sync(FULL_WARP, one < n_events || (one == n_events && lane < s));
+        const unsigned fewer_too = __ballot_sync(FULL_WARP, two < n_events || (two == n_events && lane + 32 < s));
+        if (lane == 0) sorted[__popc(fewer) + __popc(fewer_too)] = s;
+    }
+    __syncthreads();
+    // Blocks take samples in turn, there and back. In a block the schedulers with a warp more take the shorter samples.
+    const int scheduler = warp & 3, round = warp >> 2, n_longer = n_warps & 3, n_rounds = n_warps >> 2;
+    const bool longer = scheduler < n_longer;
+    const int first = longer ? 0 : n_longer, n = longer ? n_longer : 4 - n_longer, turn = scheduler - first;
+    const int place = (longer ? 0 : (n_rounds + 1) * n_longer) + round * n + (round & 1 ? n - 1 - turn : turn);
+    const int rank = place * gridDim.y + (place & 1 ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    return rank < batch ? sorted[rank] : -1;
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks (ceil(n_hidden / 32), ceil(batch / warps)), up to 16 warps; shared memory: TILE intervals per warp.
+// blocks (ceil(n_hidden / 32), ceil(batch / warps)), up to 16 warps; shared memory: of every warp TILE intervals and TILE + UNROLL rows.
 template <typename real>
 __global__ void __launch_bounds__(512) hidden_forward(
         const Sample* __restrict__ samples,        // in the order of training; the batch starts at *cursor
@@ -137,60 +239,72 @@ __global__ void __launch_bounds__(512) hidden_forward(
         real* __restrict__ slopes,                 // [batch, n_slots, n_hidden]; slots past the count are not touched
         int* __restrict__ counts,                  // [batch, n_hidden]
         Sample* __restrict__ batch_samples,        // [batch]: what the other kernels need to know of the batch
-        unsigned long long* status, int n_rows) {  // [n_rows, 4]: spikes, silent, overflowing, non-finite
-    constexpr int TILE = 256;
+        unsigned long long* status, int n_rows,    // [n_rows, 4]: spikes, silent, overflowing, non-finite
+        int ahead) {  // the kernel before is a weight_step: events, which it has nothing to do with, are prepared before it has ended
     extern __shared__ __align__(16) double shared_memory[];
-    start_after_previous();
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int s = blockIdx.y * (blockDim.x >> 5) + warp;  // s in [0, batch)
-    if (s >= batch) return;
-    Interval<real>* events = reinterpret_cast<Interval<real>*>(shared_memory) + warp * TILE;
+    bool early = ahead;
+    const auto previous_ends = [&] {
+        if (early) start_after_previous();
+        early = false;
+    };
+    if (!early) start_after_previous();
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+    samples += *cursor;
+    const int s = choose_sample(samples, batch);
+    if (s < 0) {
+        previous_ends();
+        return;
+    }
+    Interval<real>* intervals = reinterpret_cast<Interval<real>*>(shared_memory);
+    unsigned* rows = reinterpret_cast<unsigned*>(intervals + n_warps * TILE);
+    const Events<real> events = {intervals + warp * TILE, rows + warp * (TILE + UNROLL)};
     const int i = blockIdx.x * 32 + lane;
     const bool valid = i < n_hidden;
-    const Sample sample = samples[*cursor + s];
-    event_factors += sample.first;
+    const Sample sample = samples[s];
 
     const size_t group = (size_t)s * gridDim.x + blockIdx.x, list = group * 32 * n_slots;
-    const SpikeStore<real> store = {list_q + list, list_place + list, slopes + (size_t)s * n_slots * n_hidden + i, n_hidden, n_slots, i};
-    const unsigned mine = (valid ? i : 0) * sizeof(real), row_bytes = n_hidden * sizeof(real);
-    Neurons<real> neurons = {0, 0, valid ? real(0) : Constants<real>::infinity(), 0, 0, false, Constants<real>::infinity(), 0};
+    const SpikeStore<real> store = {list_q + list, list_place + list, reinterpret_cast<char*>(slopes + (size_t)s * n_slots * n_hidden + i),
+                                    n_hidden * (unsigned)sizeof(real), n_slots, i};
+    const Column column = {reinterpret_cast<const char*>(weights + (valid ? i : 0)), n_hidden * (unsigned)sizeof(real)};
+    Neurons<real> neurons = {0, 0, valid ? real(0) : Constants<real>::infinity(), Constants<real>::infinity(), Constants<real>::infinity(), 0, 0};
+    if (n_slots == 1) reset = Constants<real>::infinity();  // no second spike is looked for
+    event_factors += sample.first;
+    const int last = max(sample.n_events - 1, 0);  // where there is no event, the list of all samples still has a next entry
+    const real last_event = event_factors[last];
+    const unsigned last_row = event_rows.at(sample.first + last);
     for (int first = 0; first < sample.n_events; first += TILE) {
-        const int n_tile = min(TILE, sample.n_events - first), n_padded = (n_tile + UNROLL - 1) / UNROLL * UNROLL;
+        const int n_padded = (min(TILE, sample.n_events - first) + UNROLL - 1) / UNROLL * UNROLL;
         __syncwarp();
-#pragma unroll 4
-        for (int e = lane; e < n_padded; e += 32) {
-            const int event = first + min(e, n_tile - 1);
-            const real factor = event_factors[event];
-            const real next = event + 1 < sample.n_events ? event_factors[event + 1] : last_factor;
-            const Interval<real> interval = make_interval(factor, next, event_rows.at(sample.first + event) * row_bytes, c);
-            events[e] = e < n_tile ? interval : Interval<real>{0, 0, Constants<real>::infinity(), interval.offset};
-        }
+        prepare(events, event_factors, event_rows, sample, first, n_padded, last_row, c);
         __syncwarp();
-        real ahead[AHEAD][UNROLL];
-#pragma unroll
-        for (int g = 0; g < AHEAD; ++g) {
-            if (g * UNROLL < n_padded) load_weights(ahead[g], events + g * UNROLL, weights, mine);
-        }
+        previous_ends();
+        real w[UNROLL];
+        load_weights(w, events.rows, column);
 #pragma unroll 1
         for (int base = 0; base < n_padded; base += UNROLL) {
-            add_events(neurons, events + base, ahead, base + AHEAD * UNROLL < n_padded, weights, mine, c, reset, store);
+            add_events(neurons, events.intervals + base, events.rows + base + UNROLL, w, column, c, reset, store);
         }
     }
+    previous_ends();
+    if (sample.n_events > 0) end_events(neurons, last_event, last_factor, c, reset, store);
 
+    const bool overflow = neurons.count > n_slots;
+    const int count = min(neurons.count, n_slots);
     if (blockIdx.x == 0 && lane == 0) batch_samples[s] = sample;
-    if (valid) counts[(size_t)s * n_hidden + i] = neurons.count;
+    if (valid) counts[(size_t)s * n_hidden + i] = count;
+    real least = neurons.first, greatest = count > 0 ? reciprocal(neurons.y) : real(0);
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
-        neurons.first = min(neurons.first, __shfl_xor_sync(FULL_WARP, neurons.first, distance));
-        neurons.last = max(neurons.last, __shfl_xor_sync(FULL_WARP, neurons.last, distance));
+        least = min(least, __shfl_xor_sync(FULL_WARP, least, distance));
+        greatest = max(greatest, __shfl_xor_sync(FULL_WARP, greatest, distance));
     }
-    const int silent = __popc(__ballot_sync(FULL_WARP, valid && neurons.count == 0));
-    const int overflows = __popc(__ballot_sync(FULL_WARP, valid && neurons.overflow));
+    const int silent = __popc(__ballot_sync(FULL_WARP, valid && count == 0));
+    const int overflows = __popc(__ballot_sync(FULL_WARP, valid && overflow));
     const int bad = __popc(__ballot_sync(FULL_WARP, valid && !isfinite(neurons.a)));
     if (lane == 0) {
         list_counts[group] = neurons.listed;
-        extremes[2 * group] = neurons.first;
-        extremes[2 * group + 1] = neurons.last;
+        extremes[2 * group] = least;
+        extremes[2 * group + 1] = greatest;
         unsigned long long* row = status + (s % n_rows) * 4;
         if (neurons.listed) atomicAdd(&row[0], (unsigned long long)neurons.listed);
         if (silent) atomicAdd(&row[1], (unsigned long long)silent);

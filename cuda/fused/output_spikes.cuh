@@ -21,6 +21,9 @@ struct OutputWeights {
         const real* at = rows + (size_t)neuron * n_out + 2 * pair;
         return {at[0], 2 * pair + 1 < n_out ? at[1] : real(0)};
     }
+    __device__ __forceinline__ real one(int neuron, int o) const {
+        return staged ? staged[neuron * pitch + o] : rows[(size_t)neuron * n_out + o];
+    }
 };
 
 // SEGMENT entries that begin at a multiple of SEGMENT, 16 bytes at a time; those past the list's end may be anything.

@@ -1,9 +1,10 @@
-// Fused step, second kernel: a block takes one sample from its hidden spikes to the gains of its output spikes.
+// Fused step, second kernel: a block takes one sample from its hidden spikes to the gains of its output spikes and dL/dt of its hidden spikes.
 //
 // 1. The hidden spikes are sorted (sorted_spikes.cuh).
 // 2. Output forward pass (output_spikes.cuh).
 // 3. Loss, prediction, errors; backward through the outputs' resets, a lane per output; meanwhile the other warps store the hidden
-//    spikes neuron by neuron, as the third kernel wants them.
+//    spikes and their slopes neuron by neuron, as the third kernel wants them.
+// 4. dL/dt of the hidden spikes (spike_errors.cuh), stored in the same order.
 // A list of hidden spikes that outgrows shared memory is sorted in global memory by the same code.
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
@@ -13,6 +14,7 @@
 #include "fused/output_loss.cuh"
 #include "fused/output_spikes.cuh"
 #include "fused/sorted_spikes.cuh"
+#include "fused/spike_errors.cuh"
 #include "optim/update.cuh"
 
 // Arrays of one sample, and what all samples share.
@@ -24,7 +26,8 @@ struct OutputTask {
     const int* counts;                                      // [n_hidden]
     real* group_q;
     unsigned* group_place;                                  // [n_groups, 32 n_hidden_slots]
-    real *spike_q, *spike_gains;                            // [worst]: of the third kernel; free until the first is written
+    const real* slopes;                                     // [n_hidden_slots, n_hidden]
+    real *spike_q, *spike_errors, *spike_slopes;            // [worst]: of the third kernel; free until the list is sorted
 };
 
 // Shared memory, in the order of bats/fused/layout.py.
@@ -75,22 +78,26 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
 
 // Backward through the outputs' resets, and the list of their spikes output by output: the first warp.
 template <typename real>
-__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, typename Two<real>::type* out_spikes,
-                                             int* out_neurons, unsigned long long* bounded) {
+__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, const LaterSpikes<real>& later,
+                                             typename Two<real>::type* out_spikes, unsigned long long* bounded) {
     for (int o = threadIdx.x & 31; o < task.n_out; o += 32) {
         int n_bounded = 0;
         const real e = room.error[o];
         const bool first_only = task.kind == FIRST_SPIKE;
         const real *q = room.state.q + o * task.n_slots, *slopes = room.state.slopes + o * task.n_slots;
         const int start = room.out_starts[o];
-        auto* to = out_spikes + start;
-        int* neurons = out_neurons + start;
+        real sum = 0, moment = 0, next = 0;  // over the spikes so far: of G, and of G (Q - the last q)
         recurrent_gains(
             room.state.counts[o], task.tau, task.reset, task.slope_floor, n_bounded, [=](int k) { return slopes[k]; },
             [=](int k) { return q[k]; }, [e, first_only](int k) { return first_only && k > 0 ? real(0) : e; },
-            [=](int k, real spike, real gain) {
-                to[k] = {spike, gain};
-                neurons[k] = o;
+            [&](int k, real spike, real gain) {
+                out_spikes[start + k] = {spike, gain};
+                moment = fma(sum, next - spike, moment);
+                sum += gain;
+                next = spike;
+                if (!later.fits) return;
+                later.own[start + k] = {sum, moment};
+                later.own_q[start + k] = spike;
             });
         if (n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
     }
@@ -101,7 +108,6 @@ template <typename real>
 struct OutputResults {
     Place* places;                            // [ceil(n_hidden / NEURONS), batch, NEURONS]
     typename Two<real>::type* out_spikes;     // [batch, n_out * n_slots]
-    int* out_neurons;                         // the same
     int* out_starts;                          // [batch, n_out + 1]
     real* loss;
     int *predictions, *out_counts;
@@ -115,7 +121,7 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, s = task.s;
     const int n = room.group_starts[task.n_groups], capacity = 32 * task.n_hidden_slots;
     SpikeLists<real> lists = room.lists;
-    if (!IN_SHARED) lists = {task.group_q, task.group_place, task.spike_q, reinterpret_cast<unsigned*>(task.spike_gains)};
+    if (!IN_SHARED) lists = {task.group_q, task.group_place, task.spike_q, reinterpret_cast<unsigned*>(task.spike_errors)};
     Buckets<real> buckets = room.buckets;
     buckets.q_min = room.range[0];
     buckets.per_factor = room.range[1] > room.range[0] ? buckets.count / (room.range[1] - room.range[0]) : real(0);
@@ -137,6 +143,9 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     }
     __syncthreads();
 
+    // The sums are not needed any more.
+    auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
+    const int room_for_later = room.sums.before_a - room.sums.a;
     if (warp == 0) {
         const real value = loss_and_errors(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots, task.label, task.tau,
                                            task.parameter1, task.parameter2, room.error);
@@ -152,10 +161,13 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
             }
             before += __shfl_sync(FULL_WARP, sum, 31);
         }
-        if (lane == 0) starts[0] = 0;
+        if (lane == 0) {
+            starts[0] = 0;
+            room.out_starts[task.n_out] = before;
+        }
         __syncwarp();
-        const size_t first = (size_t)s * task.n_out * task.n_slots;
-        output_gains(task, room, results.out_spikes + first, results.out_neurons + first, results.bounded + (s % results.n_rows) * 4);
+        const LaterSpikes<real> later(room.sums.a, room_for_later, before, task.n_out);
+        output_gains(task, room, later, out_spikes, results.bounded + (s % results.n_rows) * 4);
     } else if (warp == 1) {
         const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
         if (lane == 0) results.predictions[s] = best;
@@ -170,13 +182,28 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         }
     } else if (task.training) {
         for (int j = t - 64; j < n; j += blockDim.x - 64) {
-            const unsigned place = lists.place[j];
-            task.spike_q[room.neuron_starts[place & 0xffffu] + (place >> 16)] = lists.q[j];
+            const unsigned place = lists.place[j], neuron = place & 0xffffu, slot = place >> 16;
+            const int to = room.neuron_starts[neuron] + slot;
+            task.spike_slopes[to] = task.slopes[(size_t)slot * task.n_hidden + neuron];
+            task.spike_q[to] = lists.q[j];
         }
         for (int i = t - 64; i < task.n_hidden; i += blockDim.x - 64) {
             const int start = room.neuron_starts[i], end = i + 1 < task.n_hidden ? room.neuron_starts[i + 1] : n;
             results.places[((size_t)(i / NEURONS) * results.batch + s) * NEURONS + i % NEURONS] = {start, end - start};
         }
+    }
+    if (!task.training) return;
+    __syncthreads();
+
+    const LaterSpikes<real> later(room.sums.a, room_for_later, room.out_starts[task.n_out], task.n_out);
+    if (later.fits) fill_table(later, room.out_starts, task.n_out);
+    __syncthreads();
+    for (int j = t; j < n; j += blockDim.x) {
+        const unsigned place = lists.place[j], neuron = place & 0xffffu;
+        const real e = lists.q[j], sum = later.fits ? sum_of_later(later, room.weights, neuron, e)
+                                                    : sum_of_later(out_spikes, room.out_starts, room.weights, neuron, e);
+        const int to = room.neuron_starts[neuron] + (place >> 16);
+        task.spike_errors[to] = sum * e / task.tau;
     }
 }
 
@@ -187,16 +214,17 @@ __global__ void __launch_bounds__(1024) output_step(
         const Sample* samples, int batch, int n_hidden, int n_hidden_slots,
         real* group_q, unsigned* group_place,          // [batch, n_groups, 32 n_hidden_slots]: as the first kernel left them; may be sorted here
         const int* list_counts, const real* extremes, const int* counts,
-        const real* weights, real* before,             // [n_hidden, n_out], and a copy of it for the third kernel
+        const real* slopes,                            // [batch, n_hidden_slots, n_hidden]
+        const real* weights,                           // [n_hidden, n_out]
         int n_out, int n_slots, real tau, real c, real reset, real slope_floor, real last_factor,
         int kind, real parameter1, real parameter2,    // count: target_true, target_false; first spike: tau of the loss, silent_loss
         int training, int list_capacity, int chunk, int staged,
         long long* cursor,                             // += batch
         int counts_step, double* schedule, double beta1, double beta2,  // the optimizer's, counted on for the kernel that follows
-        real* spike_q, real* spike_gains,              // [batch, 32 n_hidden_slots n_groups]: q of the hidden spikes, neuron by neuron; room
+        real* spike_q, real* spike_errors, real* spike_slopes,  // [batch, worst]: of the hidden spikes, neuron by neuron; room before
         Place* places,                                 // [ceil(n_hidden / NEURONS), batch, NEURONS]
         typename Two<real>::type* out_spikes,          // [batch, n_out * n_slots]: q and G of the outputs' spikes, output by output
-        int* out_neurons, int* out_starts,             // the same; [batch, n_out + 1]
+        int* out_starts,                               // [batch, n_out + 1]
         real* loss, int* predictions, int* out_counts, int* labels, unsigned long long* status, unsigned long long* bounded, int n_rows) {
     extern __shared__ __align__(16) double shared_memory[];
     const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
@@ -212,9 +240,6 @@ __global__ void __launch_bounds__(1024) output_step(
             for (int p = t; p < n_hidden * pitch; p += blockDim.x) rows[p] = p % pitch < n_out ? weights[p / pitch * n_out + p % pitch] : real(0);
         }
         commit_copies();
-    }
-    if (training) {
-        for (int p = s * blockDim.x + t; p < n_hidden * n_out; p += batch * blockDim.x) before[p] = weights[p];
     }
     for (int p = t; p < room.buckets.count; p += blockDim.x) room.buckets.ends[p] = 0;
     for (int o = t; o < n_out; o += blockDim.x) {
@@ -233,8 +258,9 @@ __global__ void __launch_bounds__(1024) output_step(
     }
     const OutputTask<real> task = {
         s, n_hidden, n_groups, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1,
-        parameter2, counts + (size_t)s * n_hidden, group_q + worst * s, group_place + worst * s, spike_q + worst * s, spike_gains + worst * s};
-    const OutputResults<real> results = {places, out_spikes, out_neurons, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
+        parameter2, counts + (size_t)s * n_hidden, group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden,
+        spike_q + worst * s, spike_errors + worst * s, spike_slopes + worst * s};
+    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, status, bounded, batch, n_rows};
     __syncthreads();
     if (room.group_starts[n_groups] <= list_capacity) output_task<true>(task, room, results);
     else output_task<false>(task, room, results);

@@ -19,12 +19,30 @@ struct HiddenSpikes {
 template <typename real>
 struct OutputSpikes {
     const typename Two<real>::type* spikes;  // [batch, capacity]: q, G
-    const int* neurons;                      // the same: the output
     const int* starts;                       // [batch, n_out + 1]
     int capacity, n_out;
 };
 
 constexpr int OUT_BUFFER = 64;  // spikes of a sample's outputs that a warp keeps in shared memory
+
+// Over the n spikes (Q, G) of an output, G (e - Q) where e < Q.
+template <typename two, typename real>
+__device__ __forceinline__ real sum_over_output(const two* spikes, int n, real e) {
+    real sum = 0;
+    const auto add = [&](int k) {
+        const two spike = spikes[k];
+        sum = fma(spike.y, min(e - spike.x, real(0)), sum);
+    };
+    int k = 0;
+#pragma unroll 1
+    for (; k + 3 < n; k += 4) add(k), add(k + 1), add(k + 2), add(k + 3);
+    if (n & 2) {  // most outputs have two or three
+        add(k), add(k + 1);
+        k += 2;
+    }
+    if (n & 1) add(k);
+    return sum;
+}
 
 // Adds one sample to sums [group, n_out]: over the spikes e of a neuron and (Q, G) of an output, G e (e - Q) where e < Q. A warp.
 template <typename real>
@@ -56,24 +74,31 @@ __device__ __forceinline__ void add_sample(const HiddenSpikes<real>& hidden, con
         const bool leads = mine && (r == start || lane == 0);
         const int longest = __reduce_max_sync(FULL_WARP, leads ? left : 0);
         real* to = sums + n * n_out;
-        int k = 0;
-        for (int o = 0; o < n_out; ++o) {
-            const int stop = starts[o + 1];
-            real sum = 0;
-            if (buffered) {
-#pragma unroll 4
-                for (; k < stop; ++k) sum = fma(buffer[k].y, min(e - buffer[k].x, real(0)), sum);
-            } else {
-                for (; k < stop; ++k) sum = fma(spikes[k].y, min(e - spikes[k].x, real(0)), sum);
+        constexpr int AT_ONCE = 2;  // outputs
+        int next_stop = starts[1], k = 0;
+#pragma unroll 1
+        for (int o = 0; o < n_out; o += AT_ONCE) {
+            real sum[AT_ONCE];
+#pragma unroll
+            for (int u = 0; u < AT_ONCE; ++u) {
+                const int stop = next_stop;
+                next_stop = starts[min(o + u + 2, n_out)];
+                sum[u] = e * (buffered ? sum_over_output(buffer + k, stop - k, e) : sum_over_output(spikes + k, stop - k, e));
+                k = stop;
             }
-            sum *= e;
 #pragma unroll
             for (int distance = 1; distance < 32; distance *= 2) {
                 if (distance >= longest) break;
-                const real other = __shfl_down_sync(FULL_WARP, sum, distance);
-                if (distance < left) sum += other;
+#pragma unroll
+                for (int u = 0; u < AT_ONCE; ++u) {
+                    const real other = __shfl_down_sync(FULL_WARP, sum[u], distance);
+                    if (distance < left) sum[u] += other;
+                }
             }
-            if (leads) to[o] += sum;
+#pragma unroll
+            for (int u = 0; u < AT_ONCE; ++u) {
+                if (leads && o + u < n_out) to[o + u] += sum[u];
+            }
         }
         __syncwarp();  // a neuron's spikes may go on in the next lanes
     }

@@ -1,204 +1,124 @@
 // Fused step, third kernel: backward through the hidden layer, gradients of both layers summed over the batch, and the optimizer.
 //
-// Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights. Tile by tile of (sample, neuron) pairs,
-// dL/dt of the spikes is made (a thread per spike) and goes through the resets (a thread per pair); then any warp may take a sample, or half of its
-// pairs, lanes over the sample's events, and add them to the gradient; events of the warp's next sample are on their way meanwhile.
-// Sums are kept in fixed point: integer addition has no order, so the result is the same every time although warps share the sums. Weights
-// and moments come in during all that. The blocks after these do the second weights (output_weights.cuh).
+// Most blocks own NEURONS hidden neurons for all samples, that is some columns of the first weights:
+// 1. Warps take a few samples at a time, their spikes go backward through the resets (spike_gains.cuh), and every pair of a sample and a
+//    neuron that fired is listed. A list that has no more room leaves the gains in global memory.
+// 2. Units of a few of a sample's pairs go to whichever warp is free; it adds them to the gradient, lanes over the sample's events
+//    (pair_gradient.cuh). Sums are kept in fixed point: integer addition has no order, so the result is the same every time whoever adds.
+// 3. The optimizer. Weights and moments come in during all that, where there is room.
+// The blocks after these do the second weights (output_weights.cuh).
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "common/fixed_point.cuh"
 #include "fused/batch.cuh"
 #include "fused/dependent_launch.cuh"
-#include "fused/hidden_gains.cuh"
 #include "fused/output_weights.cuh"
+#include "fused/pair_gradient.cuh"
+#include "fused/spike_gains.cuh"
 #include "fused/update_weight.cuh"
 #include "losses/metrics.cuh"
 
-constexpr int EVENTS = 5;  // of a lane at a time
-
-// Events of a lane.
+// What a block of first weights works on, and what it has in shared memory. A tile: some samples, all of the batch if possible.
 template <typename real>
-struct Portion {
-    real factor[EVENTS];
-    int row[EVENTS];
-};
-
-template <typename real>
-struct Events {
-    const real* factors;
-    EventRows rows;
-};
-
-template <typename index_t>
-__device__ __forceinline__ void load_rows(int* row, const void* rows, long long first, int n) {
-    const index_t* mine = static_cast<const index_t*>(rows) + first + (threadIdx.x & 31);
-#pragma unroll
-    for (int c = 0; c < EVENTS; ++c) row[c] = 32 * c + (int)(threadIdx.x & 31) < n ? mine[32 * c] : 0;
-}
-
-template <typename real>
-__device__ __forceinline__ void load_events(Portion<real>& portion, const Events<real>& events, const Sample& sample, int from) {
-    const real* mine = events.factors + sample.first + from + (threadIdx.x & 31);
-    const int n = sample.n_events - from;
-#pragma unroll
-    for (int c = 0; c < EVENTS; ++c) portion.factor[c] = 32 * c + (int)(threadIdx.x & 31) < n ? mine[32 * c] : real(0);
-    if (events.rows.wide) load_rows<int>(portion.row, events.rows.rows, sample.first + from, n);
-    else load_rows<unsigned short>(portion.row, events.rows.rows, sample.first + from, n);
-}
-
-// Adds the n spikes (q, gain) of a neuron to its sums [n_pre], at the events of a portion; latest: the last of these. A warp. Spikes that come
-// after all of the events make two sums.
-template <typename real>
-__device__ __forceinline__ void add_spikes(const Portion<real>& portion, real latest, const real* q, const real* gain, int n, real units,
-                                           typename FixedPoint<real>::type* sums) {
-    real strength = 0, moment = 0, sum[EVENTS];
-    for (; n > 0; --n) {
-        const real spike = q[n - 1], g = gain[n - 1];
-        if (spike < latest) break;
-        strength += g;
-        moment = fma(g, spike, moment);
-    }
-#pragma unroll
-    for (int c = 0; c < EVENTS; ++c) sum[c] = fma(strength, portion.factor[c], -moment);
-    for (int k = 0; k < n; ++k) {
-        const real spike = q[k], g = gain[k];
-#pragma unroll
-        for (int c = 0; c < EVENTS; ++c) sum[c] = fma(g, min(portion.factor[c] - spike, real(0)), sum[c]);
-    }
-#pragma unroll
-    for (int c = 0; c < EVENTS; ++c) {
-        const real value = sum[c] * portion.factor[c];
-        if (value != 0) FixedPoint<real>::add(&sums[portion.row[c]], value * units);
-    }
-}
-
-// What a block of first weights works on: tiles of as many pairs as the block has threads.
-template <typename real>
-struct Gradient {
-    Events<real> events;
-    OutputSpikes<real> output;
-    OutputCopies<real> copies;
-    HiddenNeurons<real> hidden;
+struct FirstWeights {
+    HiddenTrains<real> hidden;
     const Sample* samples;
-    const Place* places;  // [batch, NEURONS]
-    int batch, n_pairs, capacity, pitch;
-    // Of a tile, in shared memory:
-    Sample* tile_samples;                    // [MOST_SAMPLES]
-    Place* tile_places;                      // [blockDim]: in the list of the sample
-    int* starts;                             // [blockDim]: in the list of the tile
-    unsigned short* pair_of;                 // [capacity]: whose each spike is
-    real *list_q, *list_gain, *list_slopes;  // [capacity]
-    real* units;                             // [NEURONS]
-    int* room;                               // [32]
+    const Place* places;                // [batch, NEURONS]: of the block's neurons
+    int n_owned, capacity;              // neurons that exist; entries of the list
+    int per_unit;                       // pairs of a unit, at most
+    Sample* tile_samples;               // [tile]
+    Place* pairs;                       // [tile, NEURONS]: start: in the list of the block, or ~start in that of the sample
+    unsigned* units;                    // [tile * NEURONS]: some of a sample's pairs that fired, in any order: sample << NEURONS | a bit per neuron
+    typename Two<real>::type* list;     // [capacity]: q and G of their spikes, before each pair q = 0
+    unsigned* used;                     // [3]: entries of the list, units; units that warps have taken
 };
 
-struct Tile {
-    int n_spikes, start, n_samples;  // start: of the spikes of the thread's pair
-};
-
+// Lists the lanes' pairs that fired. A warp; number: of the lane's pair in the tile.
 template <typename real>
-__device__ __forceinline__ Place find_pair(const Gradient<real>& task, bool owned, int pair) {
-    return owned && pair < task.n_pairs ? task.places[pair] : Place{0, 0};
+__device__ __forceinline__ void list_pairs(const FirstWeights<real>& task, int number, int count, int start) {
+    const int lane = threadIdx.x & 31, neuron = lane % NEURONS;
+    const unsigned fired = __ballot_sync(FULL_WARP, count > 0), of_sample = fired >> (lane - neuron) & ((1u << NEURONS) - 1);
+    if (count > 0) task.pairs[number] = {start, count};
+    // Every per_unit-th pair of a sample opens a unit.
+    const unsigned from_here = of_sample >> neuron << neuron;
+    const bool opens = count > 0 && __popc(of_sample ^ from_here) % task.per_unit == 0;
+    unsigned others = from_here;
+    for (int n = 0; n < task.per_unit; ++n) others &= others - 1;  // without the first one
+    const unsigned opening = __ballot_sync(FULL_WARP, opens);
+    const unsigned before = lane == 0 ? atomicAdd(&task.used[1], (unsigned)__popc(opening)) : 0u;
+    const unsigned at = __shfl_sync(FULL_WARP, before, 0) + __popc(opening & ((1u << lane) - 1));
+    if (opens) task.units[at] = (unsigned)(number / NEURONS) << NEURONS | (from_here ^ others);
 }
 
-// Lists the pairs, and whose each spike is, if there is room for that. first_pair: of the tile.
-template <typename real>
-__device__ __forceinline__ Tile open_tile(const Gradient<real>& task, const Place& place, int first_pair) {
-    const int t = threadIdx.x, first_sample = first_pair / NEURONS, n_samples = min(task.batch - first_sample, (int)blockDim.x / NEURONS);
-    Tile tile;
-    tile.n_samples = n_samples;
-    if (t < n_samples) task.tile_samples[t] = task.samples[first_sample + t];
-    task.tile_places[t] = place;
-    copy_outputs(task.output, first_sample, n_samples, task.copies);
-    tile.start = block_exclusive_sum(place.count, &tile.n_spikes, task.room);  // synchronizes
-    task.starts[t] = tile.start;
-    for (int k = 0; tile.n_spikes <= task.capacity && k < place.count; ++k) task.pair_of[tile.start + k] = t;
-    __syncthreads();
-    return tile;
-}
-
-// dL/dt of all spikes of a tile, then backward through the resets; returns the bound of the thread's pair. LISTED: q and gains lie in
-// the list of the tile, else in those of the samples.
-template <bool LISTED, typename real>
-__device__ __forceinline__ real tile_gains(const Gradient<real>& task, const Tile& tile, const Place& place, int first_pair, int& n_bounded) {
-    const HiddenNeurons<real>& hidden = task.hidden;
-    const int t = threadIdx.x, stride = hidden.n_hidden, first_sample = first_pair / NEURONS;
-    if (LISTED || tile.n_spikes <= task.capacity) {
-        for (int first = 0; first < 2 * tile.n_spikes; first += blockDim.x) {  // two lanes per spike: each looks at every other output spike
-            const int r = min((first + t) >> 1, tile.n_spikes - 1), half = t & 1;
-            const int pair = task.pair_of[r], k = r - task.starts[pair], in_tile = pair / NEURONS, s = first_sample + in_tile;
-            const long long at = hidden.worst * s + task.tile_places[pair].start + k;
-            const real q = hidden.spike_q[at], slope = hidden.slopes_of(s, hidden.first_neuron + pair % NEURONS)[(size_t)k * stride];
-            real sum = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, q, half, 2);
-            sum += __shfl_xor_sync(FULL_WARP, sum, 1);
-            if (half == 1 || (first + t) >> 1 >= tile.n_spikes) continue;
-            if (LISTED) {
-                task.list_q[r] = q;
-                task.list_gain[r] = sum;
-            } else {
-                hidden.spike_gains[at] = sum;
-            }
-            task.list_slopes[r] = slope;
-        }
-    } else {
-        for (int pair = t >> 5; pair < tile.n_samples * NEURONS; pair += blockDim.x >> 5) {
-            const int in_tile = pair / NEURONS, s = first_sample + in_tile;
-            const Place of_pair = task.tile_places[pair];
-            for (int k = t & 31; k < of_pair.count; k += 32) {
-                const long long at = hidden.worst * s + of_pair.start + k;
-                hidden.spike_gains[at] = spike_error(hidden, task.output, task.copies, s, in_tile, pair % NEURONS, hidden.spike_q[at], 0, 1);
-            }
-        }
-    }
-    __syncthreads();
-    if (place.count == 0) return 0;
-    const int s = first_sample + t / NEURONS;
-    const long long at = hidden.worst * s + place.start;
-    const real* q = LISTED ? task.list_q + tile.start : hidden.spike_q + at;
-    real* gain = LISTED ? task.list_gain + tile.start : hidden.spike_gains + at;
-    const auto through = [&](const real* slopes, int step) {
-        return recurrent_gains(
-            place.count, hidden.tau, hidden.reset, hidden.slope_floor, n_bounded, [=](int k) { return slopes[(size_t)k * step]; },
-            [=](int k) { return q[k]; }, [=](int k) { return gain[k]; }, [=](int k, real, real value) { gain[k] = value; });
-    };
-    if (LISTED || tile.n_spikes <= task.capacity) return through(task.list_slopes + tile.start, 1);
-    return through(hidden.slopes_of(s, hidden.first_neuron + t % NEURONS), stride);
-}
-
-// Adds all pairs of a tile to the gradient; warps take NEURONS / parts pairs of a sample at a time, whichever comes next: *taken, which
-// starts at the number of warps. LISTED: as above.
-template <bool LISTED, typename real>
-__device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samples, int first_pair, int parts, int* taken,
-                                          typename FixedPoint<real>::type* sums) {
-    const int lane = threadIdx.x & 31, n_items = n_samples * parts, per_item = NEURONS / parts;
-    const auto take = [=] { return __shfl_sync(FULL_WARP, lane == 0 ? atomicAdd(taken, 1) : 0, 0); };
-    const real *spike_q = LISTED ? task.list_q : task.hidden.spike_q, *spike_gains = LISTED ? task.list_gain : task.hidden.spike_gains;
-    Portion<real> next;
-    int item = threadIdx.x >> 5, after;
-    if (item < n_items) load_events(next, task.events, task.tile_samples[item / parts], 0);
-    for (; item < n_items; item = after) {
-        after = take();
-        const int in_tile = item / parts, first = item * per_item, n_events = task.tile_samples[in_tile].n_events;
-        Portion<real> portion = next;
-        if (after < n_items) load_events(next, task.events, task.tile_samples[after / parts], 0);
-        for (int from = 0; from < n_events; from += 32 * EVENTS) {
-            if (from > 0) load_events(portion, task.events, task.tile_samples[in_tile], from);
-            const int last = min(n_events - from, 32 * EVENTS) - 1;
-            real latest = portion.factor[0];
-#pragma unroll
-            for (int c = 1; c < EVENTS; ++c) latest = last >> 5 == c ? portion.factor[c] : latest;
-            latest = __shfl_sync(FULL_WARP, latest, last & 31);
+// Visits the pairs of a tile, those of a few samples per warp: visit(number of the first lane's pair, the lane's place), by whole warps.
+template <typename real, typename Visit>
+__device__ __forceinline__ void each_pair(const FirstWeights<real>& task, int first_sample, int n_samples, Visit visit) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_pairs = n_samples * NEURONS;
+    const int width = min(32, (n_samples + n_warps - 1) / n_warps * NEURONS), step = n_warps * width;
+    const bool owned = lane < width && lane % NEURONS < task.n_owned;
+    const auto find = [&](int pair) { return owned && pair < n_pairs ? task.places[first_sample * NEURONS + pair] : Place{0, 0}; };
+    Place next = find(warp * width + lane);
 #pragma unroll 1
-            for (int pair = first; pair < first + per_item; ++pair) {
-                const Place place = task.tile_places[pair];
-                if (place.count == 0) continue;
-                const long long at = LISTED ? task.starts[pair] : task.hidden.worst * (first_pair / NEURONS + in_tile) + place.start;
-                const int neuron = pair % NEURONS;
-                add_spikes(portion, latest, spike_q + at, spike_gains + at, place.count, task.units[neuron], sums + neuron * task.pitch);
+    for (int first = warp * width; first < n_pairs; first += step) {
+        const Place place = next;
+        next = find(first + step + lane);
+        visit(first, place);
+    }
+}
+
+// Gains of a tile's spikes; returns the bound of the lane's neuron, lane % NEURONS. SINGLE: the batch is one tile, and its pairs are listed.
+template <bool SINGLE, typename real>
+__device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int first_sample, int n_samples, int& n_bounded) {
+    const int lane = threadIdx.x & 31;
+    real bound = 0;
+    each_pair(task, first_sample, n_samples, [&](int first, const Place& place) {
+        const int sum = warp_inclusive_sum(place.count), begin = sum - place.count, n = __shfl_sync(FULL_WARP, sum, 31);
+        // The list has an entry for each spike and one before each pair.
+        const unsigned fired = __ballot_sync(FULL_WARP, place.count > 0);
+        const int shift = __popc(fired & ((2u << lane) - 1)), n_entries = n + __popc(fired);
+        int at = task.capacity;
+        if (SINGLE) {
+            at = lane == 0 ? (int)atomicAdd(&task.used[0], (unsigned)n_entries) : 0;
+            at = __shfl_sync(FULL_WARP, at, 0);
+        }
+        const bool fits = SINGLE && at + n_entries <= task.capacity;
+        if (fits && place.count > 0) task.list[at + begin + shift - 1] = {0, 0};
+        auto* list = fits ? task.list + at : nullptr;
+        bound += gains_of_pairs(task.hidden, first_sample + first / NEURONS, place, begin, n, list, shift, n_bounded);
+        if (SINGLE) list_pairs(task, first + lane, place.count, fits ? at + begin + shift : ~place.start);
+    });
+    return bound;
+}
+
+// Adds the listed pairs to sums [NEURONS, pitch]; warps take one unit after another. units_of: of the fixed point, neuron lane % NEURONS.
+template <typename index_t, typename real>
+__device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int first_sample, const real* event_factors, const index_t* event_rows,
+                                          real units_of, typename FixedPoint<real>::type* sums, int pitch) {
+    const int lane = threadIdx.x & 31;
+    const unsigned n = task.used[1];
+    for (unsigned item = threadIdx.x >> 5; item < n;) {
+        const unsigned unit = task.units[item], in_tile = unit >> NEURONS;
+        const Sample sample = task.tile_samples[in_tile];
+        const unsigned taken = lane == 0 ? atomicInc(&task.used[2], ~0u) : 0u;
+        for (int from = (sample.n_events - 1) / (32 * CHUNKS) * (32 * CHUNKS); from >= 0 && sample.n_events > 0; from -= 32 * CHUNKS) {
+            const long long event = sample.first + from;
+            const EventChunks<real> events(event_factors + event, event_rows + event, sample.n_events - from);
+#pragma unroll 1
+            for (unsigned left = unit & ((1u << NEURONS) - 1); left; left &= left - 1) {
+                const int neuron = __ffs(left) - 1;
+                const Place pair = task.pairs[in_tile * NEURONS + neuron];
+                const real units = __shfl_sync(FULL_WARP, units_of, neuron);
+                auto* to = sums + neuron * pitch;
+                if (pair.start >= 0) {
+                    add_pair(events, ListedTrain<typename Two<real>::type>{task.list + pair.start + pair.count}, units, to);
+                } else {
+                    const long long at = task.hidden.worst * (first_sample + in_tile) + ~pair.start;
+                    add_pair(events, StoredTrain<real>{task.hidden.q + at, task.hidden.gains + at, pair.count}, units, to);
+                }
             }
         }
+        item = __shfl_sync(FULL_WARP, taken, 0);
     }
 }
 
@@ -207,27 +127,28 @@ __device__ __forceinline__ void add_pairs(const Gradient<real>& task, int n_samp
 template <typename real>
 __global__ void __launch_bounds__(1024) weight_step(
         const Sample* samples, const real* __restrict__ event_factors, EventRows event_rows,
-        const real* spike_q, real* spike_gains,  // [batch, worst]; gains: room for spikes that outgrow shared memory
-        const real* slopes,                      // [batch, n_slots, n_hidden]
+        const real* spike_q, const real* spike_errors, const real* spike_slopes,  // [batch, worst]: of the hidden spikes, neuron by neuron
+        real* spike_gains,                       // the same: room for those that outgrow shared memory
         const Place* places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
-        int batch, int n_pre, int n_hidden, int n_slots, int in_slots, long long worst, real tau, real reset, real slope_floor, int capacity, int copied,
-        const typename Two<real>::type* out_spikes, const int* out_neurons,
-        const int* out_starts, int out_capacity, int n_out, int group, int slices,
-        real scale, int mode, int staged,
+        int batch, int n_pre, int n_hidden, int in_slots, long long worst, real tau, real reset, real slope_floor,
+        int tile, int capacity, int pitch,       // samples per tile, entries of the list, numbers between a neuron's sums and the next one's
+        const typename Two<real>::type* out_spikes, const int* out_starts, int out_capacity, int n_out, int group, int slices,
+        real scale, int mode,
+        int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; are copied; blocks may
+                                                 // begin while the kernel before is running
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
-        const real* before2,                     // [n_hidden, n_out]: a copy of the second weights before the step
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
         const real* loss, const int* predictions, const int* out_counts,
         const int* labels, double* totals, unsigned long long* bounded, int n_rows) {
     using fixed = typename FixedPoint<real>::type;
+    using Numbers = Pack<real>;
+    constexpr int WIDTH = Numbers::N, PACKS = NEURONS / WIDTH;  // of a row of the block's weights
     extern __shared__ __align__(16) double shared_memory[];
-    __shared__ real bound[NEURONS], units[NEURONS], room[32 * NEURONS];
-    __shared__ int out_first[MOST_SAMPLES], out_total[MOST_SAMPLES], scan_room[32];
-    __shared__ Sample tile_samples[MOST_SAMPLES];
-    __shared__ int taken;
+    __shared__ real room[32 * NEURONS];
+    __shared__ unsigned used[3];
     __shared__ double rates[4];
-    const int t = threadIdx.x, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
+    const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
     const auto update = [&] {
         return Update<real>{{beta1, beta2, epsilon, nesterov}, real(rates[0]), real(rates[2]), real(rates[3]), mode, has_moments};
     };
@@ -237,107 +158,99 @@ __global__ void __launch_bounds__(1024) weight_step(
         __syncthreads();  // every thread needs the rates
         if (blockIdx.x == gridDim.x - 1 && warp == n_warps - 1) add_metrics(loss, predictions, out_counts, labels, batch, n_out, totals);
         const HiddenSpikes<real> hidden = {spike_q, places, worst, n_hidden, batch};
-        const OutputSpikes<real> output = {out_spikes, out_neurons, out_starts, out_capacity, n_out};
+        const OutputSpikes<real> output = {out_spikes, out_starts, out_capacity, n_out};
         const Weights<real> second = {weights2, m2, v2, gradient2};
         update_output_weights(hidden, output, (blockIdx.x - n_main) * group, group, slices, scale, second, update(),
                               reinterpret_cast<real*>(shared_memory));
         return;
     }
 
-    const int pitch = n_pre | 1, n_pairs = batch * NEURONS, first_neuron = blockIdx.x * NEURONS, i = first_neuron + t % NEURONS;
-    real* copies = reinterpret_cast<real*>(shared_memory);          // [3, n_pre, NEURONS]: weights and moments, if staged
-    Place* tile_places = reinterpret_cast<Place*>(copies + (staged ? 3 * n_pre * NEURONS : 0));  // [blockDim]
-    int* starts = reinterpret_cast<int*>(tile_places + blockDim.x);  // [blockDim]
-    fixed* sums = reinterpret_cast<fixed*>(starts + blockDim.x);    // [NEURONS, pitch]
-    auto* out_copies = reinterpret_cast<typename Two<real>::type*>(sums + NEURONS * pitch);  // [copied]
-    real* rows2 = reinterpret_cast<real*>(out_copies + copied);     // [NEURONS, n_out]: second weights
-    real *list_q = rows2 + NEURONS * n_out, *list_gain = list_q + capacity, *list_slopes = list_gain + capacity;  // [capacity]: spikes of a tile
-    unsigned short *pair_of = reinterpret_cast<unsigned short*>(list_slopes + capacity), *copied_neurons = pair_of + capacity;
-    const Weights<real> first = {weights1, m1, v1, gradient1};
-    const bool whole = staged && first_neuron + NEURONS <= n_hidden, owned = i < n_hidden;
+    const int first_neuron = blockIdx.x * NEURONS;
+    const bool whole = aligned && first_neuron + NEURONS <= n_hidden, copied = whole && staged && has_moments && (mode & UPDATE);
+    Numbers* copies = reinterpret_cast<Numbers*>(shared_memory);  // [3, n_pre, PACKS]: weights and moments, if staged
+    fixed* sums = reinterpret_cast<fixed*>(copies + (staged ? 3 * n_pre * PACKS : 0));  // [NEURONS, pitch]
+    Sample* tile_samples = reinterpret_cast<Sample*>(sums + NEURONS * pitch);
+    Place* pairs = reinterpret_cast<Place*>(tile_samples + tile);
+    auto* list = reinterpret_cast<typename Two<real>::type*>(pairs + tile * NEURONS);
+    const FirstWeights<real> task = {{spike_q, spike_errors, spike_slopes, spike_gains, worst, tau, reset, slope_floor}, samples,
+                                     places + (size_t)first_neuron * batch, min(NEURONS, n_hidden - first_neuron), capacity,
+                                     batch < 4 * n_warps ? 2 : 4, tile_samples, pairs,
+                                     reinterpret_cast<unsigned*>(list + capacity), list, used};
 
-    // Thread t looks after neuron t % NEURONS, and samples t / NEURONS, + blockDim / NEURONS, ...: one pair per tile of pairs.
-    places += (size_t)first_neuron * batch;
-    if (whole) {  // the step before is over
-        constexpr int PER_CHUNK = 16 / sizeof(real), CHUNKS = NEURONS / PER_CHUNK;
-        for (int p = t; p < n_pre * CHUNKS; p += blockDim.x) {
-            const size_t from = (size_t)(p / CHUNKS) * n_hidden + first_neuron + p % CHUNKS * PER_CHUNK;
-            real* to = copies + p * PER_CHUNK;
-            copy_16_bytes(to, weights1 + from);
-            if (!has_moments) continue;
-            copy_16_bytes(to + n_pre * NEURONS, m1 + from);
-            copy_16_bytes(to + 2 * n_pre * NEURONS, v1 + from);
+    // What only earlier kernels than the last one have written.
+    const Weights<real> first = {weights1, m1, v1, gradient1};
+    const auto place_of = [&](int p) { return (size_t)(p / PACKS) * n_hidden + first_neuron + p % PACKS * WIDTH; };  // of pack p of the block
+    if (t < min(tile, batch)) tile_samples[t] = samples[t];
+    if (t < 3) used[t] = t == 2 ? n_warps : 0;
+    for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
+    __syncthreads();
+    // All these copies keep the way to the memory busy for thousands of cycles: best while the kernel before is running, else when the
+    // spikes have come in.
+    const auto copy_weights = [&](int rank, int n_threads) {
+        for (int p = rank; p < n_pre * PACKS; p += n_threads) {
+            const size_t from = place_of(p);
+            copy_16_bytes(copies + p, weights1 + from);
+            copy_16_bytes(copies + n_pre * PACKS + p, m1 + from);
+            copy_16_bytes(copies + 2 * n_pre * PACKS + p, v1 + from);
         }
         commit_copies();
-    }
-    for (int p = t; p < NEURONS * pitch; p += blockDim.x) sums[p] = 0;
-    start_after_previous();
-
-    const Place first_place = t < n_pairs && owned ? places[t] : Place{0, 0};
-    for (int p = t; p < NEURONS * n_out; p += blockDim.x) {
-        rows2[p] = first_neuron + p / n_out < n_hidden ? before2[(size_t)first_neuron * n_out + p] : real(0);
-    }
-    if (t < 4) rates[t] = schedule[t];
-    const Gradient<real> task = {{event_factors, event_rows}, {out_spikes, out_neurons, out_starts, out_capacity, n_out},
-                                 {out_copies, copied_neurons, copied, out_first, out_total},
-                                 {spike_q, spike_gains, slopes, worst, n_hidden, n_slots, first_neuron, tau, reset, slope_floor, rows2},
-                                 samples, places, batch, n_pairs, capacity, pitch, tile_samples, tile_places, starts, pair_of, list_q, list_gain,
-                                 list_slopes, units, scan_room};
-    const auto find_units = [&](real own) {
-        sum_per_column<NEURONS>(own, room, bound, n_warps);  // synchronizes
-        if (t < NEURONS) units[t] = fixed_units(bound[t] * in_slots);  // as many events of one input neuron
-        if (t == 0) taken = n_warps;
-        __syncthreads();
     };
+    if (copied && early) copy_weights(t, blockDim.x);
+    start_after_previous();
+    if (t < 4) rates[t] = schedule[t];
+
+    // The bounds are needed before the first pair is added, so all spikes go through the resets first.
     int n_bounded = 0;
-    if (n_pairs <= (int)blockDim.x) {
-        const Tile tile = open_tile(task, first_place, 0);
-        const bool listed = tile.n_spikes <= capacity;
-        if (listed) find_units(tile_gains<true>(task, tile, first_place, 0, n_bounded));
-        else find_units(tile_gains<false>(task, tile, first_place, 0, n_bounded));
-        const int parts = batch < 4 * n_warps ? 2 : 1;
-        if (listed) add_pairs<true>(task, batch, 0, parts, &taken, sums);
-        else add_pairs<false>(task, batch, 0, parts, &taken, sums);
+    real bound = 0;
+    if (batch <= tile) {
+        bound = tile_gains<true>(task, 0, batch, n_bounded);
     } else {
-        // The bounds are needed before the first pair is added, so all spikes go through the resets first.
-        real own = 0;
 #pragma unroll 1
-        for (int first_pair = 0; first_pair < n_pairs; first_pair += blockDim.x) {
-            const Place place = find_pair(task, owned, first_pair + t);
-            const Tile tile = open_tile(task, place, first_pair);
-            own += tile_gains<false>(task, tile, place, first_pair, n_bounded);
-            __syncthreads();
-        }
-        find_units(own);
-#pragma unroll 1
-        for (int first_pair = 0; first_pair < n_pairs; first_pair += blockDim.x) {
-            const int n_samples = min(batch - first_pair / NEURONS, (int)blockDim.x / NEURONS);
-            if (t < n_samples) tile_samples[t] = samples[first_pair / NEURONS + t];
-            tile_places[t] = find_pair(task, owned, first_pair + t);
-            if (t == 0) taken = n_warps;
-            __syncthreads();
-            add_pairs<false>(task, n_samples, first_pair, 1, &taken, sums);
-            __syncthreads();
-        }
+        for (int s = 0; s < batch; s += tile) bound += tile_gains<false>(task, s, min(tile, batch - s), n_bounded);
     }
     if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
+    bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
+    const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
+    constexpr int COPYING = 8;  // warps, the last ones
+    if (copied && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
+#pragma unroll 1
+    for (int s = 0; s < batch; s += tile) {
+        if (batch > tile) {
+            const int n_samples = min(tile, batch - s);
+            __syncthreads();  // the warps are through with the tile before
+            if (t < n_samples) tile_samples[t] = samples[s + t];
+            if (t < 3) used[t] = t == 2 ? n_warps : 0;
+            __syncthreads();
+            each_pair(task, s, n_samples, [&](int number, const Place& place) { list_pairs(task, number + lane, place.count, ~place.start); });
+            __syncthreads();
+        }
+        if (event_rows.wide) add_pairs(task, s, event_factors, static_cast<const int*>(event_rows.rows), units, sums, pitch);
+        else add_pairs(task, s, event_factors, static_cast<const unsigned short*>(event_rows.rows), units, sums, pitch);
+    }
 
     // The optimizer.
     wait_for_copies();
     __syncthreads();
-    const real unit = scale / units[t % NEURONS];
     const Update<real> change = update();
-    const fixed* mine = sums + (t % NEURONS) * pitch;
+    const real unit = scale / units;  // of neuron lane % NEURONS
     if (whole) {
-#pragma unroll 2
-        for (int p = t; p < n_pre * NEURONS; p += blockDim.x) {
-            const size_t w = (size_t)(p / NEURONS) * n_hidden + i;
-            change.apply(first, w, mine[p / NEURONS] * unit, copies[p], copies[n_pre * NEURONS + p], copies[2 * n_pre * NEURONS + p]);
+        const int column = t % PACKS * WIDTH;  // blockDim is a multiple of PACKS
+        real unit_of[WIDTH];
+#pragma unroll
+        for (int c = 0; c < WIDTH; ++c) unit_of[c] = __shfl_sync(FULL_WARP, unit, column + c);
+        for (int p = t; p < n_pre * PACKS; p += blockDim.x) {
+            const size_t at = place_of(p);
+            Numbers g;
+#pragma unroll
+            for (int c = 0; c < WIDTH; ++c) g.x[c] = sums[(column + c) * pitch + p / PACKS] * unit_of[c];
+            if (copied) change.apply(first, at, g, copies[p], copies[n_pre * PACKS + p], copies[2 * n_pre * PACKS + p]);
+            else change.load_and_apply(first, at, g);
         }
-    } else if (i < n_hidden) {
+    } else if (lane % NEURONS < task.n_owned) {
+        const fixed* mine = sums + (t % NEURONS) * pitch;
 #pragma unroll 2
         for (int j = t / NEURONS; j < n_pre; j += blockDim.x / NEURONS) {
-            change.load_and_apply(first, (size_t)j * n_hidden + i, mine[j] * unit);
+            change.load_and_apply(first, (size_t)j * n_hidden + first_neuron + t % NEURONS, mine[j] * unit);
         }
     }
 }

@@ -30,7 +30,7 @@ class Record(unittest.TestCase):
     def record(self, *options, modules=("a", "b"), tool="clean", broken=None, **fields):
         """Exit status of the script where every module and tool gives what is asked for; `broken` stops it."""
 
-        def module(name):
+        def module(name, every):
             if name == broken:
                 raise KeyboardInterrupt
             self.ran.append(name)
@@ -70,6 +70,15 @@ class Record(unittest.TestCase):
         with mock.patch.object(gpu_tests, "source_hash", lambda: "other"), contextlib.redirect_stderr(io.StringIO()) as said:
             self.assertEqual(self.record("--resume"), 2)
         self.assertIn("--resume: expected a record of these sources (other)", said.getvalue())
+
+    def test_cuda_tests_only(self):
+        """Of a module with tests for both devices; without a GPU they are skipped, and the reason is kept."""
+        name = "tests.ops.test_spike_rates"
+        few, every = (gpu_tests.run_module(name, every) for every in (False, True))
+        self.assertEqual(2 * few["run"], every["run"])
+        self.assertGreater(few["run"], 0)
+        self.assertEqual(every["skips"][: len(few["skips"])], few["skips"])
+        self.assertEqual(gpu_tests.run_module("tests.no_such_module", False)["errors"], 1)
 
     def test_longest_first(self):
         self.record(modules=("a", "bbb", "bb"))

@@ -9,7 +9,7 @@ import numpy as np
 import bats
 from bats import reference
 from bats.device import to_numpy
-from bats.fused import DeepFusedStep, deep_layout
+from bats.fused import DeepFusedStep, deep_layout, deep_step
 from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
@@ -27,6 +27,7 @@ class Checks(test_fused_step.Checks):
     """The cases of the step with one hidden layer, with a layer more."""
 
     small = SMALL
+    sizes_of_many_events = (20, 35, 9, 4)
 
     def fuse(self, network, loss, source, batch, t_max, optimizer, **options):
         """A fused step without graph that keeps its gradients; every array that it may not read before writing is poisoned."""
@@ -250,6 +251,16 @@ class Checks(test_fused_step.Checks):
                     moved = to_numpy(second.weights) - start
                     self.assertGreater(np.abs(moved).max(), 1e-4)
                     self.assertLess(difference(to_numpy(first.weights) - start, moved), 1e-7)
+
+    def test_events_that_come_before_the_weights(self):
+        """The first kernel may prepare its events while the weights of the step before are still being changed; same bits."""
+        found = []
+        for early in (True, False):
+            with mock.patch.object(deep_step, "kernels_begin_early", return_value=early) as asked:
+                step = self.trained(True, dtype="float32")
+            self.assertTrue(asked.called)  # so some of the steps have followed another one
+            found.append([to_numpy(layer.weights).tobytes() for layer in step.network.layers[1:]])
+        self.assertEqual(*found)
 
     def test_float32_within_twice_the_naive_error(self):
         """Of the gradients of all layers, the median over 20 networks."""

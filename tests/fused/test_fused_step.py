@@ -13,7 +13,7 @@ import numpy as np
 import bats
 from bats import reference
 from bats.device import to_numpy
-from bats.fused import FusedStep, launch
+from bats.fused import FusedStep, launch, layout
 from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
@@ -34,6 +34,7 @@ def fuse(network, loss, source, batch, t_max, optimizer, **options):
 
 class Checks:
     small = SMALL
+    sizes_of_many_events = (20, 35, 4)
 
     def case(self, seed, sizes, n_batch=4, n_slots=3, max_n_spike=8, span=3, change=None, tau_s=0.05):
         """The first well-conditioned network that follows from the seed: inputs, layers, and the oracle's trains."""
@@ -56,7 +57,7 @@ class Checks:
         source = SpikeSamples(case.times, case.counts, case.labels, case.layers[-1].weights.shape[0])
         batch = len(case.labels)
         step = fuse(network, loss, source, batch, case.t_max, bats.GradientDescentOptimizer(0), **options)
-        for name in ("list_q", "extremes", "slopes", "spike_q", "spike_gains", "before", "out_spikes"):
+        for name in ("list_q", "extremes", "slopes", "spike_q", "spike_errors", "spike_slopes", "out_spikes"):
             getattr(step._fused.room, name).fill(np.nan)
         for layer in network.layers[1:]:
             layer.gradient.fill(np.nan)
@@ -103,16 +104,56 @@ class Checks:
                 self.assertTrue(any(spikes.counts.any() for spikes in case.trains))
 
     def test_more_samples_than_one_tile_of_the_third_kernel_takes(self):
-        """256 threads, as SMALL makes it, take 32 samples at a time; the batch in one part, and lists in shared memory and out of it."""
+        """256 threads, as SMALL makes it; 75 samples in one tile, in three, and in 75."""
         case = self.case(4, [6, 19, 3], n_batch=75, n_slots=2, max_n_spike=6)
-        limit = self.small["shared_limit"]
-        self.check(case, options=({"shared_limit": limit, "at_once": 75}, {"shared_limit": 2 * limit, "at_once": 75}))
+        for tile in (layout.TILE, 32, 1):
+            with mock.patch.object(layout, "TILE", tile):
+                self.assertEqual(layout.choose(75, (6, 19, 3), 6, 6, 8, self.small["shared_limit"]).update_tile, min(75, tile))
+                self.check(case, losses=(COUNT,), options=({"shared_limit": self.small["shared_limit"], "at_once": 75},))
+
+    def test_spikes_that_the_third_kernel_has_no_room_for(self):
+        """Its list takes 64 entries, so that some samples' gains lie in it and others' do not; each of its warps takes several samples."""
+        case = self.case(5, [6, 24, 3], n_batch=70, n_slots=2, max_n_spike=6)
+        spikes = case.trains[0].counts.reshape(70, 3, 8).sum(axis=(0, 2))
+        self.assertTrue((spikes > 64).any())
+        with mock.patch.object(layout, "ENTRIES_PER_PAIR", 0):
+            self.assertEqual(layout.choose(70, (6, 24, 3), 6, 6, 8).update_capacity, 64)
+            self.check(case, losses=(COUNT,), options=({"at_once": 70}, {"shared_limit": self.small["shared_limit"], "at_once": 70}))
+
+    def test_trains_longer_than_a_warp(self):
+        """The resets of a neuron with more than 32 spikes go from one group of lanes to the next."""
+
+        def change(times, counts, layers):
+            layers[0].weights, layers[0].max_n_spike = np.abs(layers[0].weights) * 4, 70
+            return times, counts, layers
+
+        case = self.case(6, [6, 9, 3], n_slots=12, max_n_spike=70, change=change)
+        self.assertGreater(case.trains[0].counts.max(), 40)
+        self.check(case, losses=(COUNT,), options=({}, SMALL))
 
     def test_many_events_per_neuron(self):
         """Sums of fixed point must hold the events of a neuron that fires often."""
         case = self.case(9, [3, 6, 3], n_slots=30)
         self.assertGreater(case.counts.max(), 20)
         self.check(case, losses=(COUNT,))
+
+    def test_more_events_than_a_tile_of_the_first_kernel_holds(self):
+        """256 events are prepared together; samples with fewer, and with two and three tiles, the last one nearly empty or full."""
+
+        def change(times, counts, layers):
+            for sample, wanted in enumerate((300, 256, 257, 512, 528, 40)):
+                per_neuron = np.full(20, wanted // 20)
+                per_neuron[: wanted % 20] += 1
+                rng = np.random.default_rng(sample)
+                for j, n in enumerate(per_neuron):
+                    times[sample, j] = np.inf
+                    times[sample, j, :n] = np.sort(rng.uniform(0, 0.15, n))
+                counts[sample] = per_neuron
+            return times, counts, layers
+
+        case = self.case(17, self.sizes_of_many_events, n_batch=6, n_slots=30, max_n_spike=20, change=change)
+        self.assertGreater(case.trains[0].counts.sum(axis=1).min(), 0)
+        self.check(case, losses=(COUNT,), options=({}, self.small))
 
     def test_time_to_first_spike(self):
         case = self.case(10, [8, 35, 4], max_n_spike=1)
