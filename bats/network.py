@@ -30,8 +30,6 @@ class Network:
         self.layers = []
         self._samples = 0
         self._trainable_pass = False
-        if self.device == "cpu":
-            warm_up(self.dtype)
         for layer in layers or []:
             self.add_layer(layer)
 
@@ -112,7 +110,9 @@ class Network:
         return self.layers[-1].output
 
     def allocate(self, batch):
-        """Makes room for batches of up to `batch` samples."""
+        """Makes room for batches of up to `batch` samples. On the CPU, compiles what passes over them call, at the first time."""
+        if self.device == "cpu":
+            warm_up(self.dtype)
         for layer in self.layers[1:]:
             layer.allocate(batch)
 

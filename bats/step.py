@@ -16,7 +16,7 @@ class Step:
     batch_size: largest batch; max_simulation: seconds
     graph: "auto" (True on CUDA), True or False: whether a step is captured in a CUDA graph at its second use and
     replayed from then on, with the same bits
-    fused: False, True or "auto": whether the step runs as the kernels of bats.fused, for dense networks on CUDA;
+    fused: False, True or "auto": whether the step runs as a fused one of bats.fused, for dense networks (CPU: one hidden layer);
     "auto" does where it can and where it is faster, and `fused_reason` says why not. The same mathematics in another order:
     results agree to rounding. A fused step leaves no spike trains in the layers
 
@@ -74,7 +74,7 @@ class Step:
 
     @property
     def fused(self):
-        """Whether the step runs as the kernels of bats.fused; if not, fused_reason says why."""
+        """Whether the step runs as a fused one of bats.fused; if not, fused_reason says why."""
         return self._fused is not None
 
     @property

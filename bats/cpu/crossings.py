@@ -60,7 +60,7 @@ def next_crossings(states, y, slope, n, four_c):
 @njit(cache=True, _nrt=False, inline="always")
 def gather(found, found_words, who):
     """Places of the bytes other than 0 of `found`, in order, into who; returns how many. found_words: the same memory, 8 bytes each."""
-    n = 0
+    n = np.int64(0)  # a literal 0 would have Numba compile what is called with it twice
     for word in range(found_words.shape[0]):
         if found_words[word] != 0:
             for i in range(word * 8, word * 8 + 8):

@@ -4,6 +4,7 @@ The bits of non-negative floats ascend with their values, so the times are sorte
 from the lowest; each pass is stable, which keeps spikes of equal time in the order of their neurons.
 """
 
+import numpy as np
 from numba import njit, prange
 
 BITS = 8
@@ -34,29 +35,36 @@ def _pass(keys, positions, n, shift, start, out_keys, out_positions):
 
 
 @njit(cache=True, _nrt=False)
+def radix_sort(keys, positions, n, start, other_keys, other_positions):
+    """Sorts n unsigned keys and what belongs to them, in place and stably; the last three arrays are scratch."""
+    in_place = True  # the list stands in keys, positions (True) or in the other arrays
+    if n > 1:
+        shift = keys[0] ^ keys[0]
+        for _ in range(keys.itemsize * 8 // BITS):
+            if in_place:
+                moved = _pass(keys, positions, n, shift, start, other_keys, other_positions)
+            else:
+                moved = _pass(other_keys, other_positions, n, shift, start, keys, positions)
+            if moved:
+                in_place = not in_place
+            shift += keys.dtype.type(BITS)
+    if not in_place:
+        for e in range(n):
+            keys[e] = other_keys[e]
+            positions[e] = other_positions[e]
+
+
+@njit(cache=True, _nrt=False)
 def _sort_one(trains, train_counts, keys, neurons, positions, other_keys, other_positions, start):
     n_neurons = trains.shape[1]
-    total = 0
+    total = np.int64(0)  # a literal 0 would have Numba compile what is called with it twice
     for n in range(n_neurons):
         for k in range(train_counts[n]):
             keys[total] = trains[k, n]
             positions[total] = k * n_neurons + n
             total += 1
-    in_place = True  # the list stands in keys, positions (True) or in the other arrays
-    if total > 1:
-        shift = keys[0] ^ keys[0]
-        for _ in range(keys.itemsize * 8 // BITS):
-            if in_place:
-                moved = _pass(keys, positions, total, shift, start, other_keys, other_positions)
-            else:
-                moved = _pass(other_keys, other_positions, total, shift, start, keys, positions)
-            if moved:
-                in_place = not in_place
-            shift += keys.dtype.type(BITS)
+    radix_sort(keys, positions, total, start, other_keys, other_positions)
     for e in range(total):
-        if not in_place:
-            keys[e] = other_keys[e]
-            positions[e] = other_positions[e]
         neurons[e] = positions[e] % n_neurons
     return total
 

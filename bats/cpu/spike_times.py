@@ -212,7 +212,7 @@ def _simulate(event_times, event_neurons, n_events, intervals, weights, tau, c, 
         b[i] = 0
     found[:] = 0
     origin = tau - tau  # zero, in the layer's type
-    e = 0
+    e = np.int64(0)  # a literal 0 would have Numba compile what is called with it twice
     while e < n_events:
         if origin_of(event_times[e], length) != origin:
             move(b, a, origin - origin_of(event_times[e], length), length, tau)

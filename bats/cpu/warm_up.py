@@ -1,6 +1,7 @@
 """Compiles the CPU operations for a dtype ahead of the first step, and says so when that takes a while.
 
-Those of convolutional layers, and of layers in time steps, are compiled when the first such layer joins a network.
+Single operations are compiled when a network first makes room for a batch, the fused step when a step first takes it, what convolutional
+layers and layers in time steps need when the first such layer joins a network.
 """
 
 import functools
@@ -17,6 +18,12 @@ PATIENCE = 1.0  # seconds after which a notice is printed; a warm cache loads fa
 def warm_up(dtype):
     """Runs every CPU operation once on tiny arrays, so that Numba compiles it or loads it from its cache on disk."""
     _announced(_run, dtype, f"CPU operations for {dtype}")
+
+
+@functools.cache
+def warm_up_fused(dtype):
+    """The same for the fused step."""
+    _announced(_run_fused, dtype, f"fused step on the CPU for {dtype}")
 
 
 @functools.cache
@@ -106,6 +113,20 @@ def _run(dtype):
     ops.raise_silent(rates, 0.0, gradient)
     ops.adam(gradient, gradient.copy(), gradient.copy(), schedule, 0.9, 0.999, 1e-8, gradient.copy())
     ops.gradient_descent(gradient, schedule, gradient.copy())
+
+
+def _run_fused(dtype):
+    import bats
+    from bats.fused.cpu_step import CpuFusedStep
+    from bats.sources import LatencyImages
+
+    layers = [bats.LIFLayer(None, 1, tau_s=0.1, theta=0.01, delta_theta=0.01, name=name) for name in ("hidden", "output")]
+    network = bats.Network([bats.InputLayer(2), *layers], device="cpu", dtype=dtype, seed=0)
+    source = LatencyImages(np.full((1, 2), 255, dtype=np.uint8), [0]).to("cpu", dtype)
+    step = CpuFusedStep(network, bats.SpikeCountClassLoss(2, 0), bats.AdamOptimizer(0.1), source, 1, 0.2)
+    step.start(np.zeros(1, dtype=np.int32))
+    loss, predictions, totals = np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int32), np.zeros(4)
+    step.launch(1, True, np.zeros(1, dtype=np.int64), loss, predictions, totals)
 
 
 def _run_convolution(dtype):

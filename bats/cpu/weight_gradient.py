@@ -5,6 +5,7 @@ Q_i = sum g_k / E_k^2 run over the spikes of neuron i that came later (docs/theo
 neurons, whose P and Q stay in the nearest cache, and a group of samples; the inner loop over the tile is vectorised.
 """
 
+import numpy as np
 from numba import njit, prange
 
 from bats.cpu.time_grid import factor, move, origin_of
@@ -71,7 +72,7 @@ def _add_sample(event_times, event_neurons, n_events, factors, out_times, out_ne
     q[:] = 0
     origin = tau - tau
     none_yet = True
-    left, n, k = n_out, 0, 0  # spikes not yet looked at; of those looked at n are in `late`, and k of them are added
+    left, n, k = np.int64(n_out), np.int64(0), 0  # spikes not yet looked at; of those looked at n are in `late`, and k of them are added
     for e in range(n_events - 1, -1, -1):
         t = event_times[e]
         while True:
@@ -139,4 +140,4 @@ def weight_gradient(event_times, event_neurons, event_counts, factors, out_times
             )  # fmt: skip
     if partial.shape[0] > 0:
         for j in prange(n_pre):
-            _add_groups(partial, j, gradient[j])
+            _add_groups(partial, np.int64(j), gradient[j])

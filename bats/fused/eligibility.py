@@ -1,4 +1,4 @@
-"""Which steps the fused kernels can take, and why not the others."""
+"""Which steps can be fused, and why not the others."""
 
 import functools
 
@@ -18,9 +18,9 @@ WIDE, MANY_EVENTS = 4096, 4096  # from here on the plain step is faster
 MOST_WEIGHTS = 2**29  # of the first layer: a row's offset in bytes has 32 bits
 
 
-def device_reason(network):
-    """Why the network's device cannot run the kernels, or None."""
-    return None if network.device == "cuda" else f"the network is on the {network.device}, the kernels need CUDA"
+def takes_kernels(network):
+    """Whether the CUDA kernels run the network's fused step, rather than bats.fused.cpu_step."""
+    return network.device == "cuda"
 
 
 @functools.cache
@@ -32,12 +32,11 @@ def shared_limit():
 
 def reason_against(network, loss, optimizer, source, max_simulation):
     """None if the fused step can be used, else a sentence that says why not. source: resident, or about to be."""
-    reason = device_reason(network)
-    if reason is not None:
-        return reason
     layers = network.layers[1:]
     if len(layers) < 2 or any(type(layer) is not LIFLayer for layer in layers):
         return f"expected two or more dense LIF layers, received {', '.join(type(layer).__name__ for layer in layers)}"
+    if len(layers) > 2 and not takes_kernels(network):
+        return f"expected one hidden layer on the {network.device}, received {len(layers) - 1}"
     *hidden_layers, output = layers
     hidden = layers[0]
     if any(layer.regularizer is not None for layer in layers):
@@ -54,6 +53,13 @@ def reason_against(network, loss, optimizer, source, max_simulation):
         return f"expected one of {', '.join(kind.__name__ for kind in OPTIMIZERS)}, received {type(optimizer).__name__}"
     if type(source) is not Resident:
         return f"expected images or spike trains that stay the same in all epochs, received {type(source).__name__}"
+    return kernels_reason(network) if takes_kernels(network) else None
+
+
+def kernels_reason(network):
+    """Why the kernels cannot hold a network that is of the right kind, or None."""
+    layers = network.layers[1:]
+    hidden_layers = layers[:-1]
     for layer in hidden_layers:
         if max(layer.n_neurons, layer.max_n_spike) >= MOST_NEURONS:
             return f"expected fewer than {MOST_NEURONS} hidden neurons and slots, received {layer.n_neurons} and {layer.max_n_spike}"
@@ -72,7 +78,10 @@ def reason_against(network, loss, optimizer, source, max_simulation):
 
 
 def reason_for_plain(network, source):
-    """Why the plain step is the faster one although the kernels could be used, or None (docs/performance.md, "Any size")."""
+    """Why the plain step is the faster one although the kernels could be used, or None (docs/performance.md, "Any size"). On the CPU
+    the fused step always is."""
+    if not takes_kernels(network):
+        return None
     widest = max(layer.n_neurons for layer in network.layers[1:])
     if widest > WIDE:
         return f"with more than {WIDE} neurons in a layer the plain step is faster, received {widest}"

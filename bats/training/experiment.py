@@ -13,7 +13,6 @@ import numpy as np
 from bats.device import CudaUnavailable
 from bats.evaluation import Evaluation
 from bats.fused import reason_against
-from bats.fused.eligibility import device_reason
 from bats.training import command_line, plots, summary
 from bats.training.atomic import atomic_file, write_text
 from bats.training.batches import split_validation
@@ -151,7 +150,7 @@ def _prepare(study, arguments):
 def check_fused(study, source):
     """Raises ValueError, with the reason, if the study cannot be trained with the fused step."""
     network = study.network
-    reason = device_reason(network) or reason_against(
+    reason = reason_against(
         network, study.loss, study.optimizer, source.to(network.device, network.dtype), study.max_simulation
     )
     if reason is not None:

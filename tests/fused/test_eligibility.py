@@ -22,7 +22,7 @@ class Eligibility(unittest.TestCase):
     def reason(self, network, loss=None, optimizer=None, source=None, max_simulation=0.3):
         source = SpikeSamples(np.zeros((2, 36, 1)), np.ones((2, 36), int), [0, 1]) if source is None else source
         loss = loss or bats.SpikeCountClassLoss(5, 1)
-        with mock.patch.object(eligibility, "device_reason", lambda _: None), mock.patch.object(
+        with mock.patch.object(eligibility, "takes_kernels", lambda _: True), mock.patch.object(
             eligibility, "shared_limit", lambda: layout.MAX_SHARED
         ):
             return eligibility.reason_against(network, loss, optimizer, source.to("cpu", "float32"), max_simulation)
@@ -53,19 +53,22 @@ class Eligibility(unittest.TestCase):
         """Only "auto" minds."""
         source = SpikeSamples(np.zeros((2, 36, 1)), np.ones((2, 36), int), [0, 1])
         many = SpikeSamples(np.zeros((2, 36, 200)), np.full((2, 36), 200), [0, 1])
-        self.assertIsNone(eligibility.reason_for_plain(network(), source))
         wide = network((36, 5000, 4))
-        self.assertRegex(eligibility.reason_for_plain(wide, source), "4096 neurons in a layer the plain step is faster, received 5000")
-        self.assertRegex(eligibility.reason_for_plain(network(), many), "4096 events in a sample .* is faster, received up to 7200")
+        for case in ((network(), source), (wide, source), (network(), many)):
+            self.assertIsNone(eligibility.reason_for_plain(*case))  # on the CPU
+        with mock.patch.object(eligibility, "takes_kernels", lambda _: True):
+            self.assertIsNone(eligibility.reason_for_plain(network(), source))
+            self.assertRegex(eligibility.reason_for_plain(wide, source), "4096 neurons in a layer the plain step is faster, received 5000")
+            self.assertRegex(eligibility.reason_for_plain(network(), many), "4096 events in a sample .* is faster, received up to 7200")
         self.assertIsNone(self.reason(wide))
 
     def test_a_step_says_why_it_is_not_fused(self):
         source = LatencyImages(np.zeros((2, 6, 6), np.uint8), [0, 1])
-        arguments = (network(), bats.SpikeCountClassLoss(5, 1), source, 2, 0.3)
+        arguments = (network(regularizer=bats.SpikeRateRegularizer()), bats.SpikeCountClassLoss(5, 1), source, 2, 0.3)
         step = Step(*arguments, fused="auto")
         self.assertFalse(step.fused)
-        self.assertIn("the network is on the cpu", step.fused_reason)
-        with self.assertRaisesRegex(ValueError, "received True, which cannot be: the network is on the cpu"):
+        self.assertEqual(step.fused_reason, "a layer has a regularizer")
+        with self.assertRaisesRegex(ValueError, "received True, which cannot be: a layer has a regularizer"):
             Step(*arguments, fused=True)
         with self.assertRaisesRegex(ValueError, 'fused: expected True, False or "auto", received 3'):
             Step(*arguments, fused=3)

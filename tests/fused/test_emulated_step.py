@@ -21,7 +21,7 @@ class OnCpu(Checks, unittest.TestCase):
             emulator.launch(f"fused/{name}", name, step.dtype, grid, threads, arguments, shared, self.seed)
 
         for target, name, value in (
-            (eligibility, "device_reason", lambda _: None),
+            (eligibility, "takes_kernels", lambda _: True),
             (eligibility, "shared_limit", lambda: layout.MAX_SHARED),
             (fused_step.FusedStep, "_run", run),
         ):

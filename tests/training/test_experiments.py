@@ -142,11 +142,13 @@ class ExperimentsTest(unittest.TestCase):
                 ("--max-train", 70000),
                 "--max-train: expected at most the 5000 training samples of the set, received 70000",
             ),
-            (("--fused", "on"), "--fused: expected auto or off, received on, which cannot be: the network is on the cpu"),
             (("--max-train", 10, "--validation", 10), "expected 0 to 9 of the 10 training samples, received 10"),
             (("--out", "/proc/self/nowhere"), "results cannot be written to /proc/self/nowhere"),
         )
         processes = [self.start(script, *options) for options, _ in cases]
+        message = "--fused: expected auto or off, received on, which cannot be: expected two or more dense LIF layers"
+        cases += ((("--fused", "on"), message),)
+        processes.append(self.start(MNIST / "train_conv.py", "--fused", "on"))
         for process, (options, message) in zip(processes, cases, strict=True):
             with self.subTest(options):
                 text = process.communicate(timeout=60)[0]

@@ -17,16 +17,16 @@ from bats.sources import SpikeSamples
 from bats.training import Trainer, summary
 from bats.training.evaluation import evaluate_readout
 from bats.training.failures import TrainingWarning
-from tests.devices import Cuda
+from tests.devices import Cpu, Cuda
 from tests.training import fakes
 from tests.training.test_with_network import T_MAX, build
 
-ON_CPU = "plain step: the network is on the cpu, the kernels need CUDA"
+PLAIN = "plain step: a layer has a regularizer"
 
 
-def trainer(device, **options):
+def trainer(device, regularizer=None, **options):
     settings = {"batch_size": 16, "max_simulation": T_MAX, "progress": False, **options}
-    return Trainer(build(device, 0), bats.TTFSSoftmaxCrossEntropy(0.05), bats.AdamOptimizer(0.005), **settings)
+    return Trainer(build(device, 0, regularizer=regularizer), bats.TTFSSoftmaxCrossEntropy(0.05), bats.AdamOptimizer(0.005), **settings)
 
 
 class OnCpu(unittest.TestCase):
@@ -38,19 +38,19 @@ class OnCpu(unittest.TestCase):
 
     def test_says_why_it_is_not_fused(self):
         options = {"run_folder": self.folder, "config": {"a": 1}, "progress": True, "fused": "auto"}
-        run, said = trainer("cpu", **options), io.StringIO()
+        run, said = trainer("cpu", bats.SpikeRateRegularizer(), **options), io.StringIO()
         with contextlib.redirect_stdout(said), mock.patch("bats.training.plots.metric_curves"):
             run.fit(self.source, self.source, 1)
-        self.assertEqual(run.step_kind, ON_CPU)
-        self.assertEqual(said.getvalue().splitlines()[0], ON_CPU)
-        self.assertEqual(json.loads((self.folder / "config.json").read_text()), {"a": 1, "step": ON_CPU})
+        self.assertEqual(run.step_kind, PLAIN)
+        self.assertEqual(said.getvalue().splitlines()[0], PLAIN)
+        self.assertEqual(json.loads((self.folder / "config.json").read_text()), {"a": 1, "step": PLAIN})
         figures = summary.summarise(run, run.evaluate(self.source), "data")
-        self.assertEqual(figures["step"], ON_CPU)
-        self.assertIn(ON_CPU, summary.table(figures))
+        self.assertEqual(figures["step"], PLAIN)
+        self.assertIn(PLAIN, summary.table(figures))
 
     def test_refused(self):
-        with self.assertRaisesRegex(ValueError, "received True, which cannot be: the network is on the cpu"):
-            trainer("cpu", fused=True).fit(self.source, self.source, 1)
+        with self.assertRaisesRegex(ValueError, "received True, which cannot be: a layer has a regularizer"):
+            trainer("cpu", bats.SpikeRateRegularizer(), fused=True).fit(self.source, self.source, 1)
         with self.assertRaisesRegex(ValueError, 'fused: expected True, False or "auto", received 3'):
             trainer("cpu", fused=3)
 
@@ -92,14 +92,14 @@ class OnCpu(unittest.TestCase):
         self.assertEqual(run(False, 4), [])
 
 
-class OnCuda(Cuda):
+class Fused:
     def test_fused_where_it_can_be(self):
         source = SpikeSamples(*yin_yang(40, 1))
         for fused, kind in (("auto", "fused step"), (True, "fused step"), (False, "plain step")):
-            run = trainer("cuda", fused=fused)
+            run = trainer(self.device, fused=fused)
             run.fit(source, source, 1)
             self.assertEqual(run.step_kind, kind)
-        run = trainer("cuda", fused="auto")
+        run = trainer(self.device, fused="auto")
         run.loss = bats.SpikeTimeLoss()
         with contextlib.suppress(Exception):  # a loss for single steps: it has no labels, and is not for the kernels
             run.fit(source, source, 1)
@@ -108,10 +108,18 @@ class OnCuda(Cuda):
     def test_same_as_plain_to_rounding(self):
         source, losses = SpikeSamples(*yin_yang(80, 1)), []
         for fused in (True, False):
-            run = trainer("cuda", fused=fused)
+            run = trainer(self.device, fused=fused)
             losses.append(run.fit(source, source, 2)[-1]["test_loss"])
         self.assertAlmostEqual(*losses, delta=1e-2 * losses[1])
         self.assertNotEqual(*losses)
+
+
+class FusedOnCpu(Fused, Cpu):
+    pass
+
+
+class FusedOnCuda(Fused, Cuda):
+    pass
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from tests.devices import Cpu, Cuda
 T_MAX = 10.0
 
 
-def build(device, seed, max_n_spike=1):
+def build(device, seed, max_n_spike=1, regularizer=None):
     layers = [bats.InputLayer(5, name="input")]
     for name, n_neurons, weights in (("hidden", 12, normal(0.9, 0.7)), ("output", 3, normal(0.5, 0.2))):
-        layer = bats.LIFLayer(layers[-1], n_neurons, 1.0, 1.0, 1.0, weights, max_n_spike=max_n_spike, name=name, slope_floor=0.1)
+        options = {"max_n_spike": max_n_spike, "slope_floor": 0.1, "regularizer": regularizer, "name": name}
+        layer = bats.LIFLayer(layers[-1], n_neurons, 1.0, 1.0, 1.0, weights, **options)
         layers.append(layer)
     return bats.Network(layers, device=device, dtype="float32", seed=seed)
 
@@ -39,7 +40,7 @@ def count(made, calls):
 
 
 class Checks:
-    fused, step_kind = "auto", "plain step: the network is on the cpu, the kernels need CUDA"
+    fused, step_kind = "auto", "fused step"
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -81,8 +82,8 @@ class Checks:
                 made = []
 
                 class Counted(step.Step):
-                    def train_next(self, batch=None, made=made, calls=calls):
-                        trained = super().train_next(batch)
+                    def train_next(self, batch=None, steps=1, made=made, calls=calls):
+                        trained = super().train_next(batch, steps)
                         count(made, calls)
                         return trained
 
@@ -130,8 +131,12 @@ class OnCpu(Checks, Cpu):
     pass
 
 
+class OnCpuPlain(Checks, Cpu):
+    fused, step_kind = False, "plain step"
+
+
 class OnCuda(Checks, Cuda):
-    step_kind = "fused step"
+    pass
 
 
 class OnCudaPlain(Checks, Cuda):
