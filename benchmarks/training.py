@@ -52,6 +52,8 @@ def measure(job, batch, device, dtype, data, warm_up, steps, fused, inference_ba
         "event_table_mb": work.table_bytes() / 1e6,
         "spikes_per_sample": {name: layer["spikes_per_sample"] for name, layer in metrics["layers"].items()},
     }  # fmt: skip
+    if held is not None:
+        row["memory_beside_data_mb"] = row["memory_beside_images_mb"] - row["event_table_mb"]  # the event lists are data in another form
     row["epoch_seconds"] = epoch_seconds(work)
     model, test = work.model, work.test
     evaluation = Step(work.network, work.loss, test, min(inference_batch, len(test)), model.t_max, fused=fused)
@@ -59,11 +61,11 @@ def measure(job, batch, device, dtype, data, warm_up, steps, fused, inference_ba
 
 
 def epoch_seconds(work):
-    """Of one epoch as a user waits for it; the median of three if they are short, since the first may still capture its last batch."""
+    """Of one epoch as a user waits for it; the median of five if they are short, after two that may still capture their last batches."""
     wall, seconds = Clock(device="cpu"), []
-    while not seconds or (len(seconds) < 3 and sum(seconds) < 2):
+    while not seconds or (len(seconds) < 7 and sum(seconds) < 2):
         seconds.append(1e-3 * wall.time(lambda: epoch(work.step, 2)))
-    return statistics.median(seconds)
+    return statistics.median(seconds[2:] if len(seconds) > 2 else seconds)
 
 
 def line(row):

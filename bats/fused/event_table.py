@@ -46,7 +46,7 @@ class EventTable:
         replaced = len(order) > len(self.in_order)
         if replaced:
             self.in_order = self._xp.zeros((len(order), 2), dtype=np.int64)
-        self.in_order[: len(order)] = self.samples[order]
+        self._xp.take(self.samples, order, axis=0, out=self.in_order[: len(order)])
         return replaced
 
     @property

@@ -48,9 +48,10 @@ def padded_slots(n_hidden, n_slots):
     return 32 * blocks(n_hidden, 32) * n_slots
 
 
-def samples_at_once(batch, n_hidden, n_slots, itemsize):
-    """How many samples go through the kernels together: room for the worst case of every list must not exceed SCRATCH_BYTES."""
-    most = max(1, SCRATCH_BYTES // (padded_slots(n_hidden, n_slots) * (5 * itemsize + 4)))
+def samples_at_once(batch, n_hidden, n_slots, itemsize, training=True):
+    """How many samples go through the kernels together: room for the worst case of every list must not exceed SCRATCH_BYTES, or
+    twice as much without a training, where more samples fill the device better."""
+    most = max(1, SCRATCH_BYTES * (1 if training else 2) // (padded_slots(n_hidden, n_slots) * (5 * itemsize + 4)))
     return blocks(batch, blocks(batch, most)) if batch else 0
 
 

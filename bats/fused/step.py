@@ -37,7 +37,8 @@ class FusedStep:
         self.table = EventTable(source, hidden.neuron, self.last_factor, rows)
         self.in_slots = source.n_slots
         self.shared_limit = shared_limit or eligibility.shared_limit()
-        self.at_once = at_once or layout.samples_at_once(batch_size, hidden.n_neurons, hidden.max_n_spike, self.dtype.itemsize)
+        sizes = hidden.n_neurons, hidden.max_n_spike, self.dtype.itemsize
+        self.at_once = at_once or layout.samples_at_once(batch_size, *sizes, training=optimizer is not None)
         n, n_hidden, n_out, slots = self.at_once, hidden.n_neurons, output.n_neurons, output.max_n_spike
         worst = layout.padded_slots(n_hidden, hidden.max_n_spike)
         n_groups, n_blocks = blocks(n_hidden, 32), blocks(n_hidden, layout.NEURONS)

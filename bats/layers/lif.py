@@ -310,16 +310,17 @@ class LIFLayer(WeightedLayer):
     def counters(self):
         """Totals since the last clear, int64 [5]: spikes, silent, overflowing, non-finite neurons, bounded spikes. Waits for the device."""
         totals = np.zeros(5, dtype=np.int64)
-        for status, bounded in self._counter_arrays():  # summed on the host: a copy takes less time than the launches of a sum
-            totals[:4] += to_numpy(status).sum(axis=0).astype(np.int64)
-            totals[4] += int(to_numpy(bounded)[:, 0].sum())
+        for arrays in self._counter_arrays():  # summed on the host: a copy takes less time than the launches of a sum
+            status, bounded = to_numpy(arrays) if arrays is self._tally else map(to_numpy, arrays)
+            totals[:4] += status.sum(axis=0).astype(np.int64)
+            totals[4] += int(bounded[:, 0].sum())
         return totals
 
     def tally(self):
-        """(status, bounded) [64, 4] for kernels that count without the workspace: counters() adds them up; never replaced."""
+        """(status, bounded) [64, 4], in one array, for kernels that count without the workspace: counters() adds them up; never
+        replaced."""
         if self._tally is None:
-            shape, dtype = (64, 4), np.int64 if self.xp is np else np.uint64
-            self._tally = self.xp.zeros(shape, dtype=dtype), self.xp.zeros(shape, dtype=dtype)
+            self._tally = self.xp.zeros((2, 64, 4), dtype=np.int64 if self.xp is np else np.uint64)
         return self._tally
 
     def _counter_arrays(self):
