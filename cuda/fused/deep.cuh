@@ -8,6 +8,7 @@
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "fused/dependent_launch.cuh"
+#include "fused/fast_math.cuh"
 
 struct __align__(16) Sample {
     long long first;  // of its events in the list of all events
@@ -54,8 +55,8 @@ __device__ __forceinline__ real walk_back(int count, real tau, real reset, real 
                 slope[u] = slope_floor;
                 n_bounded += last - u >= 0;
             }
-            y[u] = 1 / q[u];
-            inverse_slope[u] = 1 / slope[u];
+            y[u] = reciprocal(q[u]);
+            inverse_slope[u] = reciprocal(slope[u]);
         }
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {

@@ -96,7 +96,7 @@ __device__ __forceinline__ void gains_of_outputs(const Top<real>& top, int s, bo
             const bool mine = k >= 0;
             const real q = mine ? room.q[o * n_slots + k] : real(1), slope = mine ? max(room.slope[o * n_slots + k], top.slope_floor) : real(1);
             const real error = !mine || (top.rule.kind == FIRST_SPIKE && k > 0) ? real(0) : room.error[o];
-            const real flat = 1 / slope, y = 1 / q;
+            const real flat = reciprocal(slope), y = reciprocal(q);
             real factor = mine ? 1 + flat * top.reset : real(1), added = error * flat * top.reset * y;
 #pragma unroll
             for (int distance = 1; distance < 32; distance *= 2) {

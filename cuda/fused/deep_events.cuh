@@ -1,6 +1,7 @@
 #pragma once
 // What the forward kernels of the fused step for several hidden layers share: where events come from, and the bound that spares the exact
 // test of docs/theory.md, (12).
+#include "fused/fast_math.cuh"
 #include "lif/crossing.cuh"
 
 constexpr int EVENTS = 0, SPIKES = 1, LIST = 2;  // what comes in: events of the images, spikes to be sorted, spikes sorted before
@@ -16,6 +17,18 @@ __device__ __forceinline__ int events_before(const real* factors, int n_events, 
         else high = middle;
     }
     return low;
+}
+
+// As first_crossing() of lif/crossing.cuh, with the root and the reciprocals of fast_math.cuh; also q = 1 / y.
+template <typename real>
+struct FastSpike {
+    real y, slope, q;
+};
+
+template <typename real>
+__device__ __forceinline__ FastSpike<real> fast_first_crossing(real a, real b, real c, real inverse_two_a, real y_high, real y_low) {
+    const real x = root(discriminant(a, b, c)), y = min(max((b + x) * inverse_two_a, y_low), y_high);
+    return {y, x * y, reciprocal(y)};
 }
 
 // u reaches theta at y iff b - R >= a y + c / y; over the interval e ... next the right side is at most c (next - e)^2 / next below its

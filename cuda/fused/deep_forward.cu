@@ -33,9 +33,9 @@ __device__ __forceinline__ void fill_tile(const Tile<real>& tile, const real* q,
             e = q[first + j];
             row = rows[first + j] & mask;
             const real next = first + j + 1 < n_events ? min(q[first + j + 1], last_factor) : last_factor;
-            y_high = 1 / e;
+            y_high = reciprocal(e);
             if (e < next) {
-                y_low = 1 / next;
+                y_low = reciprocal(next);
                 limit = limit_of_interval(e, next, y_low, c);
             }
         }
@@ -127,9 +127,12 @@ __device__ __forceinline__ void take_tile(Neuron<real>& neuron, const Tile<real>
         a = sums_a[j];
         b = sums_b[j];
         const real y_low = tile.y_low[j], bound = fma(-a, y_low, b) - tile.limit[j];
+        const real inverse_two_a = reciprocal(a + a);
         real y_high = tile.y_high[j];
         unsigned pending = (2u << (run - 1)) - 1;  // events whose following interval is still to be searched
         while (true) {
+            // The spike of every lane beside the test: the root need not wait for the vote.
+            const FastSpike<real> spike = fast_first_crossing(a, b - neuron.fall, c, inverse_two_a, y_high, y_low);
             const bool here = (pending >> lane & 1) && bound >= neuron.fall && crosses(a, b - neuron.fall, c, y_high, y_low);
             const unsigned hits = __ballot_sync(FULL_WARP, here);
             if (hits == 0) break;
@@ -139,15 +142,12 @@ __device__ __forceinline__ void take_tile(Neuron<real>& neuron, const Tile<real>
             }
             const int hit = __ffs(hits) - 1;
             pending &= ~((1u << hit) - 1);
-            real q = 0;
             if (lane == hit) {
-                const Spike<real> spike = first_crossing(a, b - neuron.fall, c, y_high, y_low);
-                q = 1 / spike.y;
-                factors[(size_t)neuron.n * n_post] = q;
+                factors[(size_t)neuron.n * n_post] = spike.q;
                 slopes[(size_t)neuron.n * n_post] = spike.slope;
                 y_high = spike.y;  // the rest of this interval begins at the spike
             }
-            neuron.fall += reset * __shfl_sync(FULL_WARP, q, hit);
+            neuron.fall += reset * __shfl_sync(FULL_WARP, spike.q, hit);
             ++neuron.n;
             if (n_slots == 1) {  // time to first spike: nothing overflows
                 neuron.done = true;

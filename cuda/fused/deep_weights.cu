@@ -8,10 +8,9 @@
 #include "common/fixed_point.cuh"
 #include "fused/deep.cuh"
 #include "losses/metrics.cuh"
-#include "optim/update.cuh"
+#include "fused/update_weight.cuh"
 
 constexpr int OWN = 8, MOST_LAYERS = 8;
-constexpr int ADD = 1, STORE = 2, UPDATE = 4;  // mode: add the stored gradient, store the sum, update the weights
 
 // A layer, its events and its weights. The first layer's events are those of the images (lists null: samples say where they lie), the
 // others' the sorted spikes of the layer before, [batch, list_pitch].
@@ -57,21 +56,6 @@ __device__ __forceinline__ Fetched<real> fetch(const Layer<real>& layer, size_t 
     if (!(rule.mode & UPDATE)) return {0, 0, 0};
     if (!rule.has_moments) return {layer.weights[w], 0, 0};
     return {layer.weights[w], layer.m[w], layer.v[w]};
-}
-
-template <typename real>
-__device__ __forceinline__ void step_weight(const Layer<real>& layer, size_t w, Fetched<real> old, real g, const Rule& rule,
-                                            const Moments<real>& moments, real rate, real correct1, real correct2) {
-    if (rule.mode & ADD) g += layer.gradient[w];
-    if (rule.mode & STORE) layer.gradient[w] = g;
-    if (!(rule.mode & UPDATE)) return;
-    if (rule.has_moments) {
-        layer.weights[w] = old.weight + adam_change(g, old.m, old.v, moments, rate, correct1, correct2);
-        layer.m[w] = old.m;
-        layer.v[w] = old.v;
-    } else {
-        layer.weights[w] = old.weight - rate * g;
-    }
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
@@ -253,17 +237,20 @@ __global__ void __launch_bounds__(1024) deep_weights(
 
     // The optimizer.
     if (!valid) return;
-    const Moments<real> moments = {real(rule.beta1), real(rule.beta2), real(rule.epsilon), rule.nesterov};
-    const real rate = rule.schedule[0], correct1 = rule.schedule[2], correct2 = rule.schedule[3];
+    const Update<real> update = {{real(rule.beta1), real(rule.beta2), real(rule.epsilon), rule.nesterov}, real(rule.schedule[0]),
+                                 real(rule.schedule[2]), real(rule.schedule[3]), rule.mode, rule.has_moments};
+    const Weights<real> array = {layer.weights, layer.m, layer.v, layer.gradient};
+    const auto change = [&](int j, const Fetched<real>& old, real g) {
+        update.apply(array, (size_t)j * n_post + i, g, old.weight, old.m, old.v);
+    };
     const real unit = scale / units[t % OWN];
     const fixed* own_sums = sums + (t % OWN) * pitch;
 #pragma unroll
     for (int u = 0; u < AHEAD; ++u) {
         const int j = first_row + u * row_step;
-        if (j < n_pre) step_weight(layer, (size_t)j * n_post + i, ahead[u], own_sums[j] * unit, rule, moments, rate, correct1, correct2);
+        if (j < n_pre) change(j, ahead[u], own_sums[j] * unit);
     }
     for (int j = first_row + AHEAD * row_step; j < n_pre; j += row_step) {
-        const size_t w = (size_t)j * n_post + i;
-        step_weight(layer, w, fetch(layer, w, rule), own_sums[j] * unit, rule, moments, rate, correct1, correct2);
+        change(j, fetch(layer, (size_t)j * n_post + i, rule), own_sums[j] * unit);
     }
 }
