@@ -40,10 +40,15 @@ struct Update {
     }
 
     __device__ __forceinline__ void load_and_apply(const Weights<real>& array, size_t at, real g) const {
+        const bool moves = mode & UPDATE, with_moments = moves && has_moments;
+        apply(array, at, g, moves ? array.weight[at] : real(0), with_moments ? array.m[at] : real(0), with_moments ? array.v[at] : real(0));
+    }
+
+    // The weight and its moments are given.
+    __device__ __forceinline__ void apply(const Weights<real>& array, size_t at, real g, real weight, real m, real v) const {
         if (mode & ADD) g += array.gradient[at];
         if (mode & STORE) array.gradient[at] = g;
         if (!(mode & UPDATE)) return;
-        real weight = array.weight[at], m = has_moments ? array.m[at] : real(0), v = has_moments ? array.v[at] : real(0);
         change(g, weight, m, v);
         array.weight[at] = weight;
         if (!has_moments) return;
