@@ -25,7 +25,7 @@ class EventTable:
         factors, rows, counts = [], [], []
         for first in range(0, n, size):
             events, _ = source.load(order, cursor, min(size, n - first), place)
-            room = xp.empty_like(events.times)
+            room = xp.zeros_like(events.times)
             ops.event_factors(events, neuron, room)
             used = (xp.arange(room.shape[1]) < events.counts[:, None]) & (room < last_factor)
             factors.append(room[used])

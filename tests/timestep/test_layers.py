@@ -265,7 +265,8 @@ class Checks:
         source, test, folder = two_classes(70), two_classes(30, seed=1), self.folder()
         stopped = self.trainer(folder)
         plain, made = Step.train_next, []
-        with mock.patch.object(Step, "train_next", lambda step, *a: (press_ctrl_c(made, 7), plain(step, *a))[1]), \
+        stopping = {"train_next": lambda step, *a, **k: (press_ctrl_c(made, 7), plain(step, *a, **k))[1], "steps_at_once": 1}
+        with mock.patch.multiple(Step, **stopping), \
                 redirect_stdout(StringIO()), mock.patch("bats.training.plots.metric_curves"):  # fmt: skip
             stopped.fit(source, test, 3)
         self.assertTrue(stopped.interrupted)

@@ -82,6 +82,8 @@ class Checks:
                 made = []
 
                 class Counted(step.Step):
+                    steps_at_once = 1
+
                     def train_next(self, batch=None, steps=1, made=made, calls=calls):
                         trained = super().train_next(batch, steps)
                         count(made, calls)
