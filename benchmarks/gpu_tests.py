@@ -60,7 +60,7 @@ def run_module(name, every):
     return {
         "module": name, "run": result.testsRun, "failures": len(result.failures), "errors": len(result.errors),
         "skips": [reason for _, reason in result.skipped], "seconds": time.perf_counter() - start,
-        "text": "\n".join(text[-1500:] for _, text in bad),
+        "text": "\n".join(text.replace(f"{environment.ROOT}/", "")[-1500:] for _, text in bad),
     }  # fmt: skip
 
 
