@@ -11,6 +11,7 @@
 
 constexpr int TILE = 256;   // events of a sample that are prepared together
 constexpr int UNROLL = 16;  // events between two looks for spikes; the weights of as many are on their way
+constexpr int ALONE = 2;    // neurons that are looked at one by one if no more than these fire again
 constexpr int SORTED = 64;  // batches up to this size are spread over the warps by number of events
 
 // One event and the interval after it.
@@ -28,11 +29,12 @@ __device__ __forceinline__ Interval<real> make_interval(real e, real e_next, rea
     return {e, e * e, exists ? y_low : real(0), exists ? crossing_limit(e, e_next, y_low, c) : Constants<real>::infinity()};
 }
 
-// The events of a warp's tile.
+// A warp's shared memory: the events of its tile, and what fire_alone needs.
 template <typename real>
-struct Events {
-    Interval<real>* intervals;  // [TILE]
-    unsigned* rows;             // [TILE + UNROLL], of the weights; the last ones are only loaded
+struct __align__(16) Room {
+    Interval<real> intervals[TILE];
+    unsigned rows[TILE + UNROLL];  // of the weights; the last ones are only loaded
+    real sums[2 * UNROLL];
 };
 
 // A lane's column of the weights.
@@ -70,11 +72,19 @@ struct Neurons {
 
 template <typename real>
 struct SpikeStore {
-    real* q;             // of the warp's list
+    real* q;
     unsigned* place;
-    char* slopes;        // of this neuron, slot by slot
-    unsigned slot_bytes;
-    int n_slots, i;
+    real* slopes;
+    unsigned list;   // where the list of the warp begins in q and place; 32 bits are enough (layout.samples_at_once), and registers are few
+    unsigned train;  // where this neuron's slopes begin, slot by slot
+    int n_hidden, n_slots, i;
+
+    // The spike in slot `slot` of neuron i + others, as number `to` of the list.
+    __device__ __forceinline__ void keep(int to, int slot, int others, real spike_q, real slope) const {
+        q[list + to] = spike_q;
+        place[list + to] = (unsigned)slot << 16 | (unsigned)(i + others);
+        slopes[train + slot * n_hidden + others] = slope;
+    }
 };
 
 // The lanes with `pending` test whether their neuron crosses the threshold while y falls from y_high to y_low; a and b: its sums there.
@@ -87,11 +97,7 @@ __device__ __forceinline__ bool fire(Neurons<real>& neurons, bool pending, real 
     const unsigned keeping = __ballot_sync(FULL_WARP, kept);
     const int to = neurons.listed + __popc(keeping & ((1u << (threadIdx.x & 31)) - 1));
     const real q = reciprocal(found.y);
-    if (kept) {
-        store.q[to] = q;
-        store.place[to] = (unsigned)neurons.count << 16 | (unsigned)store.i;
-        *reinterpret_cast<real*>(store.slopes + (unsigned long long)(unsigned)neurons.count * store.slot_bytes) = found.x * found.y;
-    }
+    if (kept) store.keep(to, neurons.count, 0, q, found.x * found.y);
     neurons.first = kept && neurons.count == 0 ? q : neurons.first;
     neurons.y = kept ? found.y : neurons.y;
     neurons.fall = fires ? (kept ? fma(reset, q, neurons.fall) : Constants<real>::infinity()) : neurons.fall;
@@ -127,10 +133,59 @@ __device__ __forceinline__ int find_first(const real* bound, const real* a, cons
     }
 }
 
-// UNROLL events, whose weights w give way to those of the UNROLL events after them, and the spikes in the intervals after the events.
+// The rest of one neuron's spikes among UNROLL events, where other neurons have none: a lane is an event here, so that a spike costs
+// a third of what it does in fire(). A few neurons come to fire at nearly every event. Intervals before the latest spike need no
+// mask: where u does not reach theta, it does not after another reset. sums: [2 UNROLL], room.
 template <typename real>
-__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interval<real>* intervals, const unsigned* next_rows,
-                                           real (&w)[UNROLL], const Column& column, real c, real reset, const SpikeStore<real>& store) {
+__device__ __forceinline__ void fire_alone(Neurons<real>& neurons, int owner, const real* a, const real* b,
+                                           const Interval<real>* intervals, real* sums, real c, real reset, const SpikeStore<real>& store) {
+    const int lane = threadIdx.x & 31, k = lane % UNROLL;
+    __syncwarp();
+    if (lane == owner) {
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            sums[u] = a[u];
+            sums[UNROLL + u] = b[u];
+        }
+    }
+    __syncwarp();
+    const Interval<real> event = intervals[k];
+    const real own_a = sums[k], own_b = sums[UNROLL + k], bound = fma(-own_a, event.y_low, own_b) - event.limit;
+    const real inverse_two_a = reciprocal(own_a + own_a), y_high = reciprocal(event.e);
+    real fall = __shfl_sync(FULL_WARP, neurons.fall, owner), y = __shfl_sync(FULL_WARP, neurons.y, owner);
+    real first = __shfl_sync(FULL_WARP, neurons.first, owner);
+    int count = __shfl_sync(FULL_WARP, neurons.count, owner);
+    constexpr unsigned ONCE = (1u << UNROLL) - 1;  // the lanes above these look at the same events
+    while (true) {
+        const Crossing<real> found = crossing(own_a, own_b - fall, c, inverse_two_a, min(y_high, y), event.y_low);
+        const real own_q = reciprocal(found.y);
+        const unsigned hits = __ballot_sync(FULL_WARP, found.crosses && bound >= fall) & ONCE;
+        if (hits == 0) break;
+        const int at = __ffs(hits) - 1;
+        ++count;
+        if (count > store.n_slots) {
+            fall = Constants<real>::infinity();
+            break;
+        }
+        if (lane == at) store.keep(neurons.listed, count - 1, owner - lane, own_q, found.x * found.y);
+        const real q = __shfl_sync(FULL_WARP, own_q, at);
+        y = __shfl_sync(FULL_WARP, found.y, at);
+        first = count == 1 ? q : first;
+        fall = fma(reset, q, fall);
+        ++neurons.listed;
+    }
+    neurons.fall = lane == owner ? fall : neurons.fall;
+    neurons.y = lane == owner ? y : neurons.y;
+    neurons.first = lane == owner ? first : neurons.first;
+    neurons.count = lane == owner ? count : neurons.count;
+}
+
+// UNROLL events from `base` on, whose weights w give way to those of the UNROLL events after them, and the spikes in the intervals after
+// the events.
+template <typename real>
+__device__ __forceinline__ void add_events(Neurons<real>& neurons, Room<real>& room, int base, real (&w)[UNROLL], const Column& column, real c,
+                                           real reset, const SpikeStore<real>& store) {
+    const Interval<real>* intervals = room.intervals + base;
     real a[UNROLL], b[UNROLL], bound[UNROLL];
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u) {
@@ -139,7 +194,7 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interva
         a[u] = fma(w[u], event.e_squared, u ? a[u - 1] : neurons.a);
         bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
     }
-    load_weights(w, next_rows, column);
+    load_weights(w, room.rows + base + UNROLL, column);
     neurons.a = a[UNROLL - 1];
     neurons.b = b[UNROLL - 1];
     real highest = largest<real, UNROLL>(bound);
@@ -149,8 +204,13 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, const Interva
         const int u = find_first<real, UNROLL>(bound, a, b, neurons.fall, a_now, b_now);
         const Interval<real> event = intervals[u];
         const bool fired = fire(neurons, pending, a_now, b_now, reciprocal(event.e), event.y_low, c, reset, store);
-        if (!__any_sync(FULL_WARP, highest >= neurons.fall)) break;
-        // Rare: another spike may follow. Earlier events are done with, and this one if the neuron has not fired.
+        unsigned again = __ballot_sync(FULL_WARP, highest >= neurons.fall);
+        if (again == 0) break;
+        // Rare: more spikes may follow. Earlier events are done with, and this one if the neuron has not fired.
+        if (__popc(again) <= ALONE) {
+            for (; again; again &= again - 1) fire_alone(neurons, __ffs(again) - 1, a, b, intervals, room.sums, c, reset, store);
+            break;
+        }
 #pragma unroll
         for (int k = 0; k < UNROLL; ++k) bound[k] = k < u + !fired ? -Constants<real>::infinity() : bound[k];
         highest = largest<real, UNROLL>(bound);
@@ -173,7 +233,7 @@ __device__ __forceinline__ void end_events(Neurons<real>& neurons, real e, real 
 // Prepares the events from `first` on, at most TILE: their intervals and rows, and as many that add nothing as are loaded with them.
 // Events of the same time have no interval between them, nor has the last one here (end_events). last_row: of the last event.
 template <typename real>
-__device__ __forceinline__ void prepare(const Events<real>& events, const real* factors, const EventRows& event_rows, const Sample& sample,
+__device__ __forceinline__ void prepare(Room<real>& room, const real* factors, const EventRows& event_rows, const Sample& sample,
                                         int first, int n_padded, unsigned last_row, real c) {
     constexpr int PARTS = TILE / 32;
     const int lane = threadIdx.x & 31, n_left = sample.n_events - first;
@@ -190,10 +250,10 @@ __device__ __forceinline__ void prepare(const Events<real>& events, const real* 
     for (int part = 0; part < PARTS; ++part) {
         if (part * 32 >= n_padded) break;
         const real e_next = __shfl_sync(FULL_WARP, lane == 0 ? e[part + 1] : e[part], (lane + 1) & 31);
-        events.intervals[part * 32 + lane] = make_interval(e[part], e_next, c);
-        events.rows[part * 32 + lane] = row[part];
+        room.intervals[part * 32 + lane] = make_interval(e[part], e_next, c);
+        room.rows[part * 32 + lane] = row[part];
     }
-    if (lane < UNROLL) events.rows[n_padded + lane] = last_row;
+    if (lane < UNROLL) room.rows[n_padded + lane] = last_row;
 }
 
 // The sample (of the batch) of this warp, or -1. With a small batch a processor has one block, and each of its four schedulers every fourth
@@ -224,7 +284,7 @@ __device__ __forceinline__ int choose_sample(const Sample* samples, int batch) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks (ceil(n_hidden / 32), ceil(batch / warps)), up to 16 warps; shared memory: of every warp TILE intervals and TILE + UNROLL rows.
+// blocks (ceil(n_hidden / 32), ceil(batch / warps)), up to 16 warps; shared memory: a Room for every warp.
 template <typename real>
 __global__ void __launch_bounds__(512) hidden_forward(
         const Sample* __restrict__ samples,        // in the order of training; the batch starts at *cursor
@@ -256,16 +316,14 @@ __global__ void __launch_bounds__(512) hidden_forward(
         previous_ends();
         return;
     }
-    Interval<real>* intervals = reinterpret_cast<Interval<real>*>(shared_memory);
-    unsigned* rows = reinterpret_cast<unsigned*>(intervals + n_warps * TILE);
-    const Events<real> events = {intervals + warp * TILE, rows + warp * (TILE + UNROLL)};
+    Room<real>& room = reinterpret_cast<Room<real>*>(shared_memory)[warp];
     const int i = blockIdx.x * 32 + lane;
     const bool valid = i < n_hidden;
     const Sample sample = samples[s];
 
-    const size_t group = (size_t)s * gridDim.x + blockIdx.x, list = group * 32 * n_slots;
-    const SpikeStore<real> store = {list_q + list, list_place + list, reinterpret_cast<char*>(slopes + (size_t)s * n_slots * n_hidden + i),
-                                    n_hidden * (unsigned)sizeof(real), n_slots, i};
+    const unsigned group = s * gridDim.x + blockIdx.x;
+    const SpikeStore<real> store = {list_q, list_place, slopes, group * 32 * n_slots, (unsigned)s * n_slots * n_hidden + i,
+                                    n_hidden, n_slots, i};
     const Column column = {reinterpret_cast<const char*>(weights + (valid ? i : 0)), n_hidden * (unsigned)sizeof(real)};
     const real INF = Constants<real>::infinity();
     Neurons<real> neurons = {0, 0, valid ? real(0) : INF, INF, INF, 0, 0};
@@ -277,14 +335,14 @@ __global__ void __launch_bounds__(512) hidden_forward(
     for (int first = 0; first < sample.n_events; first += TILE) {
         const int n_padded = (min(TILE, sample.n_events - first) + UNROLL - 1) / UNROLL * UNROLL;
         __syncwarp();
-        prepare(events, event_factors, event_rows, sample, first, n_padded, last_row, c);
+        prepare(room, event_factors, event_rows, sample, first, n_padded, last_row, c);
         __syncwarp();
         previous_ends();
         real w[UNROLL];
-        load_weights(w, events.rows, column);
+        load_weights(w, room.rows, column);
 #pragma unroll 1
         for (int base = 0; base < n_padded; base += UNROLL) {
-            add_events(neurons, events.intervals + base, events.rows + base + UNROLL, w, column, c, reset, store);
+            add_events(neurons, room, base, w, column, c, reset, store);
         }
     }
     previous_ends();
@@ -292,8 +350,8 @@ __global__ void __launch_bounds__(512) hidden_forward(
 
     const bool overflow = neurons.count > n_slots;
     const int count = min(neurons.count, n_slots);
-    if (blockIdx.x == 0 && lane == 0) batch_samples[s] = sample;
-    if (valid) counts[(size_t)s * n_hidden + i] = count;
+    if (blockIdx.x == 0 && lane == 0) batch_samples[s] = samples[s];  // loaded again: registers are few
+    if (valid) counts[(unsigned)s * n_hidden + i] = count;
     real least = neurons.first, greatest = count > 0 ? reciprocal(neurons.y) : real(0);
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {

@@ -93,6 +93,11 @@ class Checks:
             factors[sample][used[sample]] = spikes[: used[sample].sum()]
         times = np.where(used, float(layer.neuron.tau) * np.log(np.where(used, factors, 1)), np.inf)
         self.assertLess(time_differences(times, expected.times[part:], layer.tau_s).max(initial=0), TOLERANCE)
+        # The buckets of the sort reach from the least to the greatest factor.
+        first = np.arange(0, layer.n_neurons, 32)
+        least = np.minimum.reduceat(np.where(used, factors, np.inf).min(axis=2), first, axis=1)
+        greatest = np.maximum.reduceat(np.where(used, factors, 0).max(axis=2), first, axis=1)
+        np.testing.assert_allclose(to_numpy(fused.room.extremes)[:n], np.stack([least, greatest], axis=2), rtol=1e-9)
 
     # ------------------------------------------------------------------------------------------------------------------
     def test_random_networks(self):
@@ -130,6 +135,32 @@ class Checks:
         case = self.case(6, [6, 9, 3], n_slots=12, max_n_spike=70, change=change)
         self.assertGreater(case.trains[0].counts.max(), 40)
         self.check(case, losses=(COUNT,), options=({}, SMALL))
+
+    def test_a_few_neurons_fire_far_more_often(self):
+        """The first kernel looks at them one by one where no other neuron of the warp fires twice; their slots suffice, or do not."""
+        for n_busy, max_n_spike in ((1, 60), (2, 60), (3, 60), (2, 3)):
+
+            def change(times, counts, layers, n_busy=n_busy):
+                busy = np.arange(n_busy) * 11 + 2
+                strong = np.abs(layers[0].weights[busy]) * 3
+                layers[0].weights, layers[0].max_n_spike = layers[0].weights * 0.1, max_n_spike
+                layers[0].weights[busy] = strong
+                return times, counts, layers
+
+            with self.subTest(n_busy=n_busy, max_n_spike=max_n_spike):
+                case = self.case(30 + n_busy, [6, 35, 3], n_slots=12, max_n_spike=max_n_spike, change=change)
+                spikes = np.sort(case.trains[0].counts.sum(axis=0))[::-1]
+                if max_n_spike == 60:
+                    self.assertGreater(spikes[n_busy - 1], 2 * spikes[n_busy])
+                else:
+                    self.assertTrue(case.trains[0].overflow.any())
+                self.check(case, losses=(COUNT,), options=({}, self.small))
+
+    def test_a_candidate_that_does_not_fire_before_one_that_does(self):
+        """Among the events that go through together, for a neuron that is alone in its warp."""
+        for seed in range(40, 52):
+            with self.subTest(seed=seed):
+                self.check(self.case(seed, [9, 1, 2], n_slots=6, max_n_spike=12), losses=(COUNT,))
 
     def test_more_groups_than_a_warp_holds(self):
         """The sort keeps two groups of 32 hidden neurons per warp in registers; 256 threads have 8 warps."""
