@@ -112,7 +112,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
     int* positions = samples + units_per_round;                           // [units]
     int* starts = positions + units_per_round;                            // [units + 1]: groups of 32 events before
     later += warp * 32;
-    start_after_previous();
+    const bool after_own_kind = error_taps > 0;  // the kernel before is the backward pass of the layer behind, and wrote nothing else that is read here
+    if (!after_own_kind) start_after_previous();
     const Parts<real> parts = {errors, error_groups, error_taps, (size_t)error_stride, error_tau, error_last};
 
     const long long n_units_total = (long long)batch * n_positions;
@@ -128,6 +129,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         }
         for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
         __syncthreads();
+
+        if (after_own_kind && round == 0) start_after_previous();
 
         // (1) Spikes, all at once, then neuron by neuron.
         const int n_items = n_units * width;

@@ -53,8 +53,7 @@ template <typename real>
 __global__ void __launch_bounds__(256) adam_step(Parameters parameters, int n_parameters, double* schedule, double beta1, double beta2,
                                                  real epsilon, int nesterov, unsigned* ticket) {
     __shared__ double current[4];
-    start_after_previous();
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == 0) {  // the kernel before knows nothing of the schedule
         current[0] = schedule[0];
         current[1] = schedule[1];
         count_step(current, beta1, beta2);
@@ -69,10 +68,11 @@ __global__ void __launch_bounds__(256) adam_step(Parameters parameters, int n_pa
     const long long w = (long long)((int)blockIdx.x - own.first_block) * blockDim.x + threadIdx.x;
     real gradient = 0, m = 0, v = 0;
     if (w < own.size) {
-        gradient = static_cast<const real*>(own.gradient)[w];
         m = static_cast<const real*>(own.m)[w];
         v = static_cast<const real*>(own.v)[w];
     }
+    start_after_previous();
+    if (w < own.size) gradient = static_cast<const real*>(own.gradient)[w];
     __syncthreads();
     if (w >= own.size) return;
     const Moments<real> moments = {(real)beta1, (real)beta2, epsilon, nesterov};
