@@ -159,8 +159,9 @@ class Network:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         return self.backward_events(self.layers[-1].as_errors(errors), input_errors)
 
-    def backward_events(self, errors, input_errors=False):
-        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks."""
+    def backward_events(self, errors, input_errors=False, finish=True):
+        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks. Without finish, returns the gradients, some of
+        which are not made yet, and what Optimizer.update() needs to make them."""
         layers, pending = self.layers, []
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
@@ -184,8 +185,11 @@ class Network:
                 layer.backward(errors, events, earlier_errors)
             gradients[place] = layer.gradient.T
             errors = earlier_errors
+        gradients += [gradient for layer in layers for gradient in layer.further_gradients.values()]
+        if not finish:
+            return gradients, pending
         ops.add_partial(pending)
-        return gradients + [gradient for layer in layers for gradient in layer.further_gradients.values()]
+        return gradients
 
     @property
     def parameters(self):

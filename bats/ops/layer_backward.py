@@ -15,12 +15,13 @@ from bats.device import array_module
 from bats.ops.arguments import blocks, expect, expect_events
 from bats.ops.conv_geometry import packed
 from bats.ops.launch import run
+from bats.ops.optimizers import SHARED_FROM
 
 WANTED_BLOCKS = 132  # of up to 1024 threads
 SHARED_AIM = 128 * 1024  # bytes that weights and sums of a block take, where one channel needs no more
 SCRATCH_BYTES = 64 * 2**20  # of the errors that add_taps adds; larger batches go through in parts
 MAX_UNITS = 512  # of a round
-MOST_GRADIENTS, SHARED_FROM = 12, 17  # as in add_partial
+MOST_GRADIENTS = 12  # as in add_partial
 _PARTIAL = np.dtype([("partial", np.uint64), ("gradient", np.uint64), ("size", np.int64), ("n", np.int32), ("first", np.int32)])
 
 
@@ -182,7 +183,9 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
     for first in range(0, batch, shape.at_once):
         part = slice(first, min(batch, first + shape.at_once))
         n = part.stop - part.start
-        lists = (unused, unused, unused) if fields is None else (fields.lists[part], fields.counts[part], fields.places[part])
+        lists = (unused, unused, times, unused)
+        if fields is not None:
+            lists = tuple(array[part] for array in (fields.lists, fields.counts, fields.factors, fields.places))
         run(
             kernels.kernel("conv/layer_backward", "layer_backward", dtype), (shape.groups, shape.unit_blocks), shape.threads,
             (events.times[part], events.neurons[part], events.positions[part], events.counts[part], np.int32(capacity),

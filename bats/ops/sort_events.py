@@ -8,7 +8,7 @@ from bats import kernels
 from bats.cpu import sort_events as cpu
 from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
-from bats.ops.conv_geometry import packed_places
+from bats.ops.conv_geometry import packed_masks, packed_places
 from bats.ops.launch import run
 
 SHARED_BYTES = 48 * 1024 - 256  # what a block may use without asking for more, less the scan's own
@@ -47,7 +47,7 @@ def fits_buckets(capacity, dtype):
 def bucket_sort(times, counts, geometry, events, behind=None):
     """As sort_events, in one launch (CUDA; fits_buckets). geometry: PoolGeometry of a pooling layer whose events are written instead,
     as by sort_events and pool_events after it, or None. behind: (ConvGeometry, Neuron, Fields) of a convolution that receives
-    these events; factors and places of its Fields are written too."""
+    these events; factors, places and masks of its Fields are written too."""
     batch, n_slots, n_neurons = times.shape
     n_pooled, slots = (n_neurons, n_slots) if geometry is None else (geometry.n_post, n_slots * geometry.window_x * geometry.window_y)
     if (events.n_neurons, events.n_slots) != (n_pooled, slots):
@@ -62,15 +62,18 @@ def bucket_sort(times, counts, geometry, events, behind=None):
     tau, factors, places = (times.dtype.type(1), times, counts) if fields is None else (neuron.tau, fields.factors, fields.places)
     if fields is not None:
         expect("factors", factors, events.times.shape, times.dtype, times)
+    masks = packed_masks() if fields is None else packed_masks(convolution, fields.masks)
     pooled = counts if geometry is None else _pooled_neurons(geometry)
     place_of_neuron = counts if convolution is None else packed_places(convolution)
     run(
         kernels.kernel("events/bucket_sort", "bucket_sort", times.dtype), (batch,), 1024 if room > 512 else 128,
         (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(room), np.int32(events.times.shape[1]),
          pooled, np.int32(geometry is not None), events.times, events.neurons, events.positions, events.counts,
-         place_of_neuron, np.int32(fields is not None), tau, factors, places),
+         place_of_neuron, np.int32(fields is not None), tau, factors, places, masks),
         2 * room * (times.dtype.itemsize + 4),
     )  # fmt: skip
+    if fields is not None:
+        fields.masked = fields.masks is not None
 
 
 @functools.cache

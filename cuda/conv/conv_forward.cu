@@ -5,6 +5,7 @@
 // at a time, keeps those of its receptive field in a queue in shared memory and walks through the queue 32 by 32, with one comparison
 // per event and neuron (lif/interval.cuh). What it kept it also writes to a list, from which the backward pass starts.
 #include "common/block.cuh"
+#include "conv/field_masks.cuh"
 #include "conv/records.cuh"
 #include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
@@ -64,16 +65,21 @@ __device__ __forceinline__ void walk_intervals(const Interval<real>* intervals, 
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// E and the packed place of every event. blocks (ceil(capacity / 256) or fewer, B).
+// E and the packed place of every event, and who sees it. blocks (ceil(capacity / 256) or fewer, B).
 template <typename real>
 __global__ void __launch_bounds__(256) event_places(
         const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_counts, int capacity,
-        Geometry g, real tau, real* __restrict__ factors, unsigned* __restrict__ places) {
+        Geometry g, real tau, real* __restrict__ factors, unsigned* __restrict__ places, FieldMasks masks) {
     const size_t s = blockIdx.y;
     const int n_events = event_counts[s];
-    for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < n_events; e += gridDim.x * blockDim.x) {
-        factors[s * capacity + e] = bounded_factor(event_times[s * capacity + e], tau);
-        places[s * capacity + e] = pack_place(place_of(g, event_neurons[s * capacity + e]));
+    for (int e = blockIdx.x * blockDim.x + threadIdx.x; (e & ~31) < n_events; e += gridDim.x * blockDim.x) {
+        unsigned place = 0;
+        if (e < n_events) {
+            place = pack_place(place_of(g, event_neurons[s * capacity + e]));
+            factors[s * capacity + e] = bounded_factor(event_times[s * capacity + e], tau);
+            places[s * capacity + e] = place;
+        }
+        if (masks.masks) write_masks(masks, s, e / 32, e < n_events, place);
     }
 }
 

@@ -12,6 +12,7 @@
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "common/fixed_point.cuh"
+#include "common/partial_sums.cuh"
 #include "conv/records.cuh"
 #include "fused/dependent_launch.cuh"
 
@@ -82,7 +83,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_positions,
         const int* __restrict__ event_counts, int capacity, int pre_slots,  // pre_slots: events that one weight may see from one unit
         const int* __restrict__ fields, const int* __restrict__ field_counts,  // [B, positions, field_capacity], [B, positions]
-        const unsigned* __restrict__ places, int field_capacity, int has_fields,           // [B, capacity]; without fields: see all events
+        const real* __restrict__ factors, const unsigned* __restrict__ places,             // [B, capacity]: of the events
+        int field_capacity, int has_fields,                                                // without fields: see all events
         const real* errors, int error_groups, int error_taps, long long error_stride, real error_tau, real error_last,  // as in Parts
         const real* times, const real* slopes,  // [B, n_slots, N]
         const int* counts,                      // [B, N]
@@ -186,38 +188,50 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         __syncthreads();
 
         // (2) 32 events at a time.
-        for (int task = warp; task < n_tasks; task += n_warps) {
-            int u = 0;
-            for (int high = n_units; high - u > 1;) {  // the last unit that starts at or before the task
-                const int middle = (u + high) >> 1;
-                if (starts[middle] <= task) u = middle;
-                else high = middle;
+        const auto unit_of = [&](int task) {  // the last one that starts at or before the task
+            int n = 0;
+            for (int first = 0; first < n_units; first += 32) {
+                n += __popc(__ballot_sync(FULL_WARP, first + lane < n_units && starts[first + lane] <= task));
             }
-            const int s = samples[u], position = positions[u], base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
-            const int px = has_fields ? position / g.post_y : 0, py = position - px * g.post_y;
+            return n - 1;
+        };
+        const auto event_of = [&](int u, int task) {  // the lane's, in the list of the sample; any where there is none
+            const int event = (task - starts[u]) * 32 + lane;
+            const int* field = fields + ((size_t)samples[u] * n_positions + positions[u]) * field_capacity;
+            return has_fields && event < lengths[u] ? field[event] : event;
+        };
+        int u = warp < n_tasks ? unit_of(warp) : 0, event = warp < n_tasks ? event_of(u, warp) : 0;
+        for (int task = warp; task < n_tasks; task += n_warps) {
+            const int s = samples[u], n_here = min(32, lengths[u] - (task - starts[u]) * 32);
             const bool mine = lane < n_here;
-            int event = base + lane, row = min(lane, rows - 1), tap = 0, train_place = 0;  // an idle lane adds 0 somewhere
+            int row = min(lane, rows - 1), tap = 0, train_place = 0;  // an idle lane adds 0 somewhere
             real factor = 0;
             if (mine) {
-                if (has_fields) event = fields[((size_t)s * n_positions + position) * field_capacity + event];
                 const size_t at = (size_t)s * capacity + event;
-                factor = bounded_factor(event_times[at], tau);
                 if (wants_errors) train_place = event_positions[at];
                 if (has_fields) {
+                    factor = factors[at];
+                    const int px = positions[u] / g.post_y, py = positions[u] - px * g.post_y;
                     const Place place = unpack_place(places[at]);
                     tap = (place.y - py * g.stride_y) * g.filter_x + place.x - px * g.stride_x;
                     row = place.c * taps + tap;
                 } else {
+                    factor = bounded_factor(event_times[at], tau);
                     row = event_neurons[at];
                 }
+            }
+            const int unit = u, next = task + n_warps;  // whose events are on their way while these are worked off
+            if (next < n_tasks) {
+                u = unit_of(next);
+                event = event_of(u, next);
             }
             const real earliest = __shfl_sync(FULL_WARP, factor, 0), latest = __shfl_sync(FULL_WARP, factor, n_here - 1);
             real error = 0;
             for (int base_c = 0; base_c < n_c; base_c += 32) {
                 // A lane per neuron: sums over its spikes after all events; from ... to are those among the events.
                 const int c = base_c + lane;
-                const Gain<real>* own = gains + (size_t)(u * width + min(c, n_c - 1)) * n_slots;
-                int k = (c < n_c ? n_of[u * width + c] : 0) - 1;
+                const Gain<real>* own = gains + (size_t)(unit * width + min(c, n_c - 1)) * n_slots;
+                int k = (c < n_c ? n_of[unit * width + c] : 0) - 1;
                 real sum_g = 0, sum_gq = 0;
                 for (; k >= 0 && own[k].q > latest; --k) {
                     sum_g += own[k].g;
@@ -248,7 +262,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 for (; mixed; mixed &= mixed - 1) {
                     const int source = __ffs(mixed) - 1, place = first_place + source * pitch;
                     const int from = __shfl_sync(FULL_WARP, k, source) + 1, end = __shfl_sync(FULL_WARP, to, source);
-                    const Gain<real>* list = gains + (size_t)(u * width + base_c + source) * n_slots;
+                    const Gain<real>* list = gains + (size_t)(unit * width + base_c + source) * n_slots;
                     for (int m = from; m <= end; ++m) {
                         const Gain<real> gain = list[m];
                         if (!mine || !(gain.q > factor)) continue;
@@ -279,9 +293,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// Gradients of several layers: each the sum of its blocks' sums, in their order. 256 threads: a weight each if there are few sums, else
-// eight threads share those of a weight.
-constexpr int MOST_GRADIENTS = 12, SHARED_FROM = 17;
+// Gradients of several layers: each the sum of its blocks' sums, in their order. 256 threads. (An optimizer may do that itself: adam_step.)
+constexpr int MOST_GRADIENTS = 12;
 
 struct Partial {
     const void* partial;  // [n_partial, size]
@@ -296,35 +309,13 @@ struct Partials {
 
 template <typename real>
 __global__ void __launch_bounds__(256) add_partial(Partials partials, int n_gradients) {
-    __shared__ real sums[8][33];
     start_after_previous();
     int which = 0;
     while (which + 1 < n_gradients && (int)blockIdx.x >= partials.of[which + 1].first_block) ++which;
     const Partial own = partials.of[which];
-    const real* partial = static_cast<const real*>(own.partial);
-    real* gradient = static_cast<real*>(own.gradient);
-    const int block = (int)blockIdx.x - own.first_block;
-    real sum = 0;
-    if (own.n_partial < SHARED_FROM) {
-        const long long w = (long long)block * 256 + threadIdx.x;
-        if (w >= own.size) return;
-#pragma unroll 8
-        for (int p = 0; p < own.n_partial; ++p) sum += partial[p * own.size + w];
-        gradient[w] = sum;
-        return;
-    }
-    const int column = threadIdx.x & 31, part = threadIdx.x >> 5;
-    const long long w = (long long)block * 32 + column;
-    if (w < own.size) {
-#pragma unroll 8
-        for (int p = part; p < own.n_partial; p += 8) sum += partial[p * own.size + w];
-    }
-    sums[part][column] = sum;
-    __syncthreads();
-    if (part == 0 && w < own.size) {
-        for (int p = 1; p < 8; ++p) sum += sums[p][column];
-        gradient[w] = sum;
-    }
+    const long long block = (int)blockIdx.x - own.first_block, w = own_sum(own.n_partial, own.size, block);
+    const real sum = sum_partial(static_cast<const real*>(own.partial), own.n_partial, own.size, block);
+    if (w >= 0) static_cast<real*>(own.gradient)[w] = sum;
 }
 
 // dL/dt of every event, the sum of its parts. blocks (any, B), 256 threads.

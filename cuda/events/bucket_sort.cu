@@ -4,9 +4,11 @@
 // with the others there: by time, neuron and slot. The rank is unique, so the list is the same every time although integer
 // atomics decide the order before it. If times crowd into few buckets, a bitonic network sorts the list instead.
 // With a pooling layer behind, its neurons are written, and neurons in no window are left out; with a convolution behind that, also
-// factor and place of every event, which it starts from (conv/conv_forward.cu).
+// factor and place of every event, which it starts from (conv/conv_forward.cu), and who sees it, where it asks for that
+// (conv/conv_forward_chunks.cu).
 #include "common/block.cuh"
 #include "common/constants.cuh"
+#include "conv/field_masks.cuh"
 #include "conv/records.cuh"
 #include "events/bitonic.cuh"
 #include "fused/dependent_launch.cuh"
@@ -25,7 +27,8 @@ __global__ void __launch_bounds__(1024, 1) bucket_sort(
         real* __restrict__ times, int* neurons, int* positions,  // [B, out_capacity]; the same array if n_slots is 1 and nothing is pooled
         int* __restrict__ counts,              // [B]
         const unsigned* __restrict__ place_of_neuron, int wants_places,  // of the neurons that are written
-        real tau, real* __restrict__ factors, unsigned* __restrict__ places) {  // [B, out_capacity]
+        real tau, real* __restrict__ factors, unsigned* __restrict__ places,    // [B, out_capacity]
+        FieldMasks masks) {
     extern __shared__ double shared_memory[];
     __shared__ int buckets[1024 * BUCKETS_PER_THREAD + 1];
     __shared__ int n_gathered, fullest;
@@ -138,17 +141,22 @@ __global__ void __launch_bounds__(1024, 1) bucket_sort(
         __syncthreads();
     }
     const size_t start = b * out_capacity;
-    for (int e = t; e < n; e += blockDim.x) {
-        const int rank = sorted_ranks[e], neuron = n_slots == 1 ? rank : rank / n_slots, slot = rank - neuron * n_slots;
-        const real time = sorted_times[e];
-        times[start + e] = time;
-        positions[start + e] = slot * n_neurons + neuron;
-        const int new_neuron = has_pooling ? pooled[neuron] : neuron;
-        if (neurons != positions) neurons[start + e] = new_neuron;
-        if (wants_places) {
-            factors[start + e] = bounded_factor(time, tau);
-            places[start + e] = place_of_neuron[new_neuron];
+    for (int first = warp * 32; first < n; first += blockDim.x) {
+        const int e = first + lane;
+        unsigned place = 0;
+        if (e < n) {
+            const int rank = sorted_ranks[e], neuron = n_slots == 1 ? rank : rank / n_slots, slot = rank - neuron * n_slots;
+            const real time = sorted_times[e];
+            times[start + e] = time;
+            positions[start + e] = slot * n_neurons + neuron;
+            const int new_neuron = has_pooling ? pooled[neuron] : neuron;
+            if (neurons != positions) neurons[start + e] = new_neuron;
+            if (wants_places) {
+                factors[start + e] = bounded_factor(time, tau);
+                places[start + e] = place = place_of_neuron[new_neuron];
+            }
         }
+        if (masks.masks) write_masks(masks, b, first / 32, e < n, place);
     }
     if (t == 0) counts[b] = n;
 }

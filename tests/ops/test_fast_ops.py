@@ -54,14 +54,17 @@ class FastOperations(Cuda):
                     pooled = [EventList.allocate(self.xp, 4, geometry.n_post, n_slots * 6, dtype) for _ in range(2)]
                     behind = convolve(geometry.post_shape, (2, 2, 3), 1, 1)
                     neuron = Neuron.make(0.5, 0.1, 0.1, dtype)
-                    fields = [ops.allocate_fields(self.xp, 4, behind, pooled[0].times.shape[1], np.dtype(dtype)) for _ in range(2)]
+                    capacity = pooled[0].times.shape[1]
+                    fields = [ops.allocate_fields(self.xp, 4, behind, capacity, np.dtype(dtype), with_masks=True) for _ in range(2)]
+                    for one in fields:
+                        one.masks.fill(0xAAAAAAAA)
                     ops.bucket_sort(trains, numbers, geometry, pooled[0], (behind, neuron, fields[0]))
                     ops.pool_events(lists[1], geometry, pooled[1])
                     self.assert_equal_lists(*pooled)
                     self.check_places(fields, behind, neuron, pooled[1], np.dtype(dtype))
 
     def check_places(self, fields, geometry, neuron, events, dtype):
-        """factors and places as conv_forward makes them itself."""
+        """factors, places and masks as conv_forward makes them itself."""
         n = events.batch
         trains = [self.xp.zeros((n, 1, geometry.n_post), dtype=dtype) for _ in range(2)]
         weights, counts = self.xp.zeros(geometry.weight_shape, dtype=dtype), self.xp.zeros((n, geometry.n_post), dtype=np.int32)
@@ -69,6 +72,23 @@ class FastOperations(Cuda):
         for b, n in enumerate(to_numpy(events.counts)):
             for name in ("factors", "places"):
                 np.testing.assert_array_equal(to_numpy(getattr(fields[0], name))[b, :n], to_numpy(getattr(fields[1], name))[b, :n], name)
+            if fields[0].masks is not None:
+                self.check_masks(to_numpy(fields[0].masks)[b], geometry, to_numpy(events.neurons)[b, :n])
+                np.testing.assert_array_equal(*(to_numpy(one.masks)[b, : (n + 31) // 32] for one in fields))
+
+    def check_masks(self, masks, geometry, neurons):
+        """Bit by bit, from the definition of the convolution."""
+        x, y, _ = np.unravel_index(neurons, (geometry.pre_x, geometry.pre_y, geometry.pre_c))
+        for place, n_filter, stride, padding, first, n_post in (
+            (x, geometry.filter_x, geometry.stride_x, geometry.padding_x, 0, geometry.post_x),
+            (y, geometry.filter_y, geometry.stride_y, geometry.padding_y, geometry.post_x, geometry.post_y),
+        ):
+            for p in range(n_post):
+                sees = (place + padding >= p * stride) & (place + padding < p * stride + n_filter)
+                bits = np.zeros(-(-len(sees) // 32) * 32, bool)
+                bits[: len(sees)] = sees
+                words = np.packbits(bits, bitorder="little").view(np.uint32)
+                np.testing.assert_array_equal(masks[: len(words), first + p], words)
 
     def test_encode_next(self):
         """Images of one value, of two, of all, small and large: events, labels, cursor as on the CPU, twice; places for a convolution."""
