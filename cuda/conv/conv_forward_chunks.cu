@@ -195,7 +195,7 @@ __device__ __forceinline__ void add_up(const Chunk<real>& chunk, int n, int per,
         }
     }
 
-    const auto y_at = [&](int k) { return 1 / (k < n ? chunk.intervals[k].e : e_end); };
+    const auto y_at = [&](int k) { return reciprocal(k < n ? chunk.intervals[k].e : e_end); };
     const Four<real> fall = four_at(chunk.fall + column);
     unsigned bits[4] = {0, 0, 0, 0};
     real y_least = y_at((stretch + 1) * per * LIST);  // y lies between y_least and y_most in a list
@@ -229,9 +229,15 @@ __device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists,
     const int lane = threadIdx.x & 31, inverse = (256 + per - 1) / per;  // list / per == list * inverse >> 8 for lists below 32
     int from = 0;  // events of the list before it are done with
     while (true) {
-        while (lists && chunk.distance[(__ffs(lists) - 1) * chunk.width + lane] < train.fall) {  // the resets have grown since
-            lists &= lists - 1;
+        while (lists) {  // past those that the resets leave out, as they have grown since; two per look
+            const unsigned later = lists & (lists - 1);
+            const real far = chunk.distance[(__ffs(lists) - 1) * chunk.width + lane];
+            const real later_far = chunk.distance[(later ? __ffs(later) - 1 : 0) * chunk.width + lane];
+            if (!(far < train.fall)) break;
+            lists = later;
             from = 0;
+            if (!(later_far < train.fall)) break;
+            lists &= lists - 1;
         }
         if (lists == 0) break;
         const int list = __ffs(lists) - 1, first = (list * inverse >> 8) * per;  // of the stretch

@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
         for (int list = begin; list < stop; list += LIST) {
             const real e_next = list + LIST < n ? intervals[list + LIST].e : e_end;
             const Kept<real> kept = {a_start + lane, b_start + lane, distance + lane, PITCH};
-            settle(kept, list / LIST, before_a, before_b, 1 / intervals[list].e, 1 / e_next);
+            settle(kept, list / LIST, before_a, before_b, reciprocal(intervals[list].e), reciprocal(e_next));
         }
         __syncthreads();
         if (warp == n_warps - 1) {

@@ -2,6 +2,7 @@
 // Forward pass with one comparison per event (docs/performance.md): the sums a and b are kept without resets, and the resets in one
 // sum R ("fall"). All times lie before L = 8 tau, so that factors E = e^{t / tau} need no origin.
 #include "common/constants.cuh"
+#include "fused/fast_math.cuh"
 #include "lif/crossing.cuh"
 
 // One event and the interval after it. u reaches theta at y iff b - R >= a y + c / y; over the interval E ... E_next the right side
@@ -17,7 +18,7 @@ struct __align__(4 * sizeof(real)) Interval {
 template <typename real>
 __device__ __forceinline__ Interval<real> make_interval(real e, real e_next, int offset, real c) {
     if (e == e_next) return {e, 0, Constants<real>::infinity(), offset};
-    const real y_low = 1 / e_next, width = e_next - e;
+    const real y_low = reciprocal(e_next), width = e_next - e;
     const real rounding = e_next * real(1e-6);  // the bound must not be sharper than the exact test
     return {e, y_low, c * (e_next - width * width * y_low - rounding), offset};
 }
@@ -57,19 +58,27 @@ __device__ __forceinline__ real time_of(const SpikeWriter<real>& out, real y) {
     return min(-out.tau * log(y), out.t_max);
 }
 
+// first_crossing() with the roots and reciprocals of fast_math.cuh.
+template <typename real>
+__device__ __forceinline__ Spike<real> crossing_within(real a, real b, real c, real y_high, real y_low) {
+    const real x = root(discriminant(a, b, c));
+    const real y = min(max((b + x) * reciprocal(a + a), y_low), y_high);
+    return {y, x * y};
+}
+
 // All spikes of one neuron within an interval, exactly; a, b: its sums there.
 template <typename real>
 __device__ __forceinline__ void fire_within(const SpikeWriter<real>& out, const Interval<real>& interval, real a, real b, Train<real>& train) {
-    for (real y_high = 1 / interval.e; crosses(a, b - train.fall, out.c, y_high, interval.y_low);) {
+    for (real y_high = reciprocal(interval.e); crosses(a, b - train.fall, out.c, y_high, interval.y_low);) {
         if (train.n == out.n_slots) {
             train.overflow = true;
             train.fall = Constants<real>::infinity();
             return;
         }
-        const Spike<real> spike = first_crossing(a, b - train.fall, out.c, y_high, interval.y_low);
+        const Spike<real> spike = crossing_within(a, b - train.fall, out.c, y_high, interval.y_low);
         keep_spike(out, train.n, spike);
         ++train.n;
-        train.fall += out.reset / spike.y;
+        train.fall += out.reset * reciprocal(spike.y);
         y_high = spike.y;
         if (out.n_slots == 1) train.fall = Constants<real>::infinity();  // time to first spike: nothing overflows
     }

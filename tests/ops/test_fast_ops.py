@@ -13,7 +13,7 @@ from bats.ops.conv_geometry import convolve, pool
 from bats.ops.neuron import Neuron
 from bats.spikes import EventList
 from tests.devices import Cuda
-from tests.ops.cases import random_trains
+from tests.ops.cases import make_events, random_trains
 
 sorting = importlib.import_module("bats.ops.sort_events")  # bats.ops has the function under this name
 
@@ -75,6 +75,26 @@ class FastOperations(Cuda):
             if fields[0].masks is not None:
                 self.check_masks(to_numpy(fields[0].masks)[b], geometry, to_numpy(events.neurons)[b, :n])
                 np.testing.assert_array_equal(*(to_numpy(one.masks)[b, : (n + 31) // 32] for one in fields))
+
+    def test_masks_of_many_positions(self):
+        """More than the 32 that one word holds, and just as many; strides, padding, filters that overlap and that leave gaps."""
+        rng = np.random.default_rng(3)
+        for shape, filters, strides, paddings in (
+            ((60, 50, 2), (5, 3, 1), (1, 2), (2, 1)), ((20, 18, 3), (5, 3, 1), 1, 0), ((70, 9, 1), (2, 2, 1), (3, 1), 0),
+        ):  # fmt: skip
+            with self.subTest(shape=shape):
+                geometry = convolve(shape, filters, strides, paddings)
+                events = make_events(self, *random_trains(rng, 2, geometry.n_pre, 1, 1.0), np.float32)
+                fields = ops.allocate_fields(self.xp, 2, geometry, events.times.shape[1], np.dtype(np.float32), with_masks=True)
+                fields.masks.fill(0xAAAAAAAA)
+                trains = [self.xp.zeros((2, 1, geometry.n_post), dtype=np.float32) for _ in range(2)]
+                weights, counts = self.xp.zeros(geometry.weight_shape, dtype=np.float32), self.xp.zeros((2, geometry.n_post), dtype=np.int32)
+                neuron = Neuron.make(0.5, 0.1, 0.1, np.float32)
+                ops.conv_forward(
+                    events, weights, geometry, neuron, 2.0, trains[0], counts, trains[1], self.status(2), fields, variant="events"
+                )
+                for b, n in enumerate(to_numpy(events.counts)):
+                    self.check_masks(to_numpy(fields.masks)[b], geometry, to_numpy(events.neurons)[b, :n])
 
     def check_masks(self, masks, geometry, neurons):
         """Bit by bit, from the definition of the convolution."""
