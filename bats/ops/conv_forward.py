@@ -18,6 +18,7 @@ from bats.ops.launch import run
 from bats.ops.layer_backward import rows_of, spread
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
+PAIRED = 16  # channels up to which a warp takes two positions; HALF of the kernel
 CHUNKS_FROM = 256  # events that a receptive field may hold, from which chunks of them beat one after the other
 LIST, LISTS, MOST_STRETCHES, WINDOW, MOST_WARPS = 9, 3, 8, 512, 20  # as in conv_forward_chunks.cu
 MOST_EVENTS, MOST_MASKS = 1 << 16, 256  # what chunks are for: events of a list, words of masks for 32 events
@@ -157,6 +158,13 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
              np.int32(spread(n_units)),
              np.int32(shape.staged), np.int32(shape.room), *parameters, *written, *lists_and_sizes),
             shape.shared,
+        )  # fmt: skip
+        return
+    if geometry.post_c <= PAIRED:
+        n_pairs = blocks(n_positions, 2)
+        run(
+            kernels.kernel("conv/conv_forward", "conv_forward_pairs", dtype), (blocks(batch * n_pairs, WARPS),), 32 * WARPS,
+            (fields.factors, fields.places, *rest, np.int32(batch), *parameters, *written, *lists_and_sizes),
         )  # fmt: skip
         return
     tiles, lanes = channel_tiles(geometry.post_c)

@@ -120,10 +120,10 @@ __device__ __forceinline__ void collect(const Chunk<real>& chunk, const unsigned
         if (32 * r >= n_padded) break;
         const int k = 32 * r + lane;
         const real following = __shfl_sync(FULL_WARP, lane == 0 ? e[r + 1] : e[r], (lane + 1) & 31);
-        if (k >= n_padded) continue;
+        const real e_next = k < n - 1 ? following : e_end;  // never 0; behind the last event the factor is 0, and there is no test
         const Place at = place_in_field(place[r], corner.packed);
-        const int offset = filter_row(corner.g, at.c, at.x, at.y) * pitch;
-        chunk.intervals[k] = k < n ? make_interval(e[r], k == n - 1 ? e_end : following, offset, c) : no_interval<real>(0);
+        const Interval<real> made = interval_after(e[r], e_next, filter_row(corner.g, at.c, at.x, at.y) * pitch, c, k < n);
+        if (k < n_padded) chunk.intervals[k] = made;
     }
 }
 

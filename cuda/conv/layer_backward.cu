@@ -245,12 +245,21 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 __syncwarp();
                 const int first_place = base_c * pitch + row;
                 if (wants_errors) {
-                    for (; active; active &= active - 1) {
-                        const int source = __ffs(active) - 1, place = first_place + source * pitch;
-                        const Gain<real> all = later[source];
-                        const real d = all.q - factor * all.g;  // sum G (q - E), in units of the channel
-                        error += own_weights[place] * (factor * all.g - d);
+                    while (active) {  // two neurons at a time: their chains of operations do not depend on each other
+                        const int one = __ffs(active) - 1;
+                        active &= active - 1;
+                        const int two = active ? __ffs(active) - 1 : one;
+                        const bool both = active;
+                        active &= active - 1;
+                        const int place = first_place + one * pitch, other_place = first_place + two * pitch;
+                        const Gain<real> all = later[one], other = later[two];
+                        const real d = all.q - factor * all.g, other_d = other.q - factor * other.g;  // sum G (q - E), in units of the channel
+                        const real w = own_weights[place], other_w = own_weights[other_place];
+                        error += w * (factor * all.g - d);
                         FixedPoint<real>::add(&sums[place], -d * factor);
+                        if (!both) break;
+                        error += other_w * (factor * other.g - other_d);
+                        FixedPoint<real>::add(&sums[other_place], -other_d * factor);
                     }
                 } else {
                     for (; active; active &= active - 1) {
