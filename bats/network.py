@@ -159,9 +159,10 @@ class Network:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         return self.backward_events(self.layers[-1].as_errors(errors), input_errors)
 
-    def backward_events(self, errors, input_errors=False, finish=True):
+    def backward_events(self, errors, input_errors=False, finish=True, after_loss=False):
         """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks. Without finish, returns the gradients, some of
-        which are not made yet, and what Optimizer.update() needs to make them."""
+        which are not made yet, and what Optimizer.update() needs to make them. after_loss: the work that was last enqueued made the
+        errors, and nothing else that is read here."""
         layers, pending = self.layers, []
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
@@ -179,7 +180,8 @@ class Network:
             else:
                 earlier_errors = self._input_errors(events) if input_errors else None
             if isinstance(layer, LIFLayer):
-                pending += layer.backward(errors, events, earlier_errors, finish=False, in_parts=source > 0)
+                pending += layer.backward(errors, events, earlier_errors, finish=False, in_parts=source > 0, after_loss=after_loss)
+                after_loss = False
                 earlier_errors = layer.passed
             else:
                 layer.backward(errors, events, earlier_errors)

@@ -178,7 +178,7 @@ class Step:
         loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]
         self.loss.step(times, counts, labels, loss, errors, predictions, self._totals, self._ticket)
         if training:
-            gradients, pending = network.backward_events(errors, finish=False)
+            gradients, pending = network.backward_events(errors, finish=False, after_loss=True)
             self.optimizer.update(network.parameters, gradients, pending)
 
     def _workspaces(self):

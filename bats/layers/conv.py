@@ -91,9 +91,9 @@ class ConvLIFLayer(LIFLayer):
     def _connections(self):
         return self.geometry
 
-    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False):
+    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False, after_loss=False):
         """As of LIFLayer; self.gradient is [channels before, FY, FX, channels]."""
-        return super().backward(errors, events, pre_errors, finish, in_parts)
+        return super().backward(errors, events, pre_errors, finish, in_parts, after_loss)
 
     def _backward(self, errors, events, pre_errors, space):
         """The backward pass with the general kernels."""

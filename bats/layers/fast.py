@@ -65,9 +65,9 @@ class FastPath:
         )  # fmt: skip
         return True
 
-    def backward(self, errors, events, pre_errors, space, geometry, fields, in_parts):
-        """fields: whether the layer is a convolution, whose receptive fields forward_conv left; in_parts: as of ops.layer_backward, whose
-        result this returns."""
+    def backward(self, errors, events, pre_errors, space, geometry, fields, in_parts, after_loss):
+        """fields: whether the layer is a convolution, whose receptive fields forward_conv left; in_parts, after_loss: as of
+        ops.layer_backward, whose result this returns."""
         layer = self.layer
         if not self._one_origin:
             return None
@@ -77,7 +77,7 @@ class FastPath:
         shape = geometry.weight_shape
         return ops.layer_backward(
             events, self._current if fields else None, errors, space.times, space.slopes, space.counts, layer.matrix.reshape(shape),
-            geometry, layer.neuron, layer.gradient.reshape(shape), pre_errors, space.bounded, scratch, in_parts,
+            geometry, layer.neuron, layer.gradient.reshape(shape), pre_errors, space.bounded, scratch, in_parts, after_loss,
         )  # fmt: skip
 
     def _scratch(self, batch, geometry, capacity, train_size):

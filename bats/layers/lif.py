@@ -222,16 +222,17 @@ class LIFLayer(WeightedLayer):
             ops.recurrent_errors(errors, space.crossings, *rest)
         return space.errors
 
-    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False):
+    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False, after_loss=False):
         """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
         the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post].
 
         Without finish, returns a list for ops.add_partial, which may have to make the gradient yet, for several layers at once. in_parts:
-        pre_errors may be left to the layer before, whose errors are then self.passed, an ops.Parts; else that is pre_errors."""
+        pre_errors may be left to the layer before, whose errors are then self.passed, an ops.Parts; else that is pre_errors. after_loss:
+        as of ops.layer_backward."""
         space = self._at(self._batch)
         if self._rates is not None:
             errors = self._rates.add_errors(self._added_up(errors, space), space.counts, space.errors)
-        done = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields, in_parts)
+        done = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields, in_parts, after_loss)
         pending, parts = ([], None) if done is None else done
         if done is None:
             self._backward(self._added_up(errors, space), events, pre_errors, space)

@@ -21,6 +21,12 @@ struct __align__(2 * sizeof(real)) Gain {
     real q, g;
 };
 
+// An index in the place of a number.
+__device__ __forceinline__ float as_number(int index, float) { return __int_as_float(index); }
+__device__ __forceinline__ double as_number(int index, double) { return __longlong_as_double(index); }
+__device__ __forceinline__ int as_index(float number) { return __float_as_int(number); }
+__device__ __forceinline__ int as_index(double number) { return (int)__double_as_longlong(number); }
+
 // dL/dt of a layer's spikes as the layer behind left them: `groups` times `n_taps` parts of each, of which those that nothing adds to are
 // 0; without parts (n_taps 0), the errors themselves. Spikes from last_factor on are in no field, and their parts are of another step.
 template <typename real>
@@ -91,6 +97,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         const real* __restrict__ weights,       // [rows, C]
         Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int stride, int add,
         real tau, real reset, real slope_floor, real scale,
+        int only_errors,                        // whether of all that is read here the kernel before wrote nothing else
         real* __restrict__ partial,             // [blocks of units, rows, C]
         int wants_errors, int room, int train_size, real* __restrict__ tap_errors,  // [groups, room, train_size, filter elements]
         unsigned long long* bounded) {          // [B, 4]
@@ -114,8 +121,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
     int* positions = samples + units_per_round;                           // [units]
     int* starts = positions + units_per_round;                            // [units + 1]: groups of 32 events before
     later += warp * 32;
-    const bool after_own_kind = error_taps > 0;  // the kernel before is the backward pass of the layer behind, and wrote nothing else that is read here
-    if (!after_own_kind) start_after_previous();
+    if (!only_errors) start_after_previous();
     const Parts<real> parts = {errors, error_groups, error_taps, (size_t)error_stride, error_tau, error_last};
 
     const long long n_units_total = (long long)batch * n_positions;
@@ -132,24 +138,31 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
         __syncthreads();
 
-        if (after_own_kind && round == 0) start_after_previous();
-
-        // (1) Spikes, all at once, then neuron by neuron.
+        // (1) Spikes, all at once, then neuron by neuron. Last what the kernel before may still be writing, the errors: until then, g is the
+        // number of the spike.
         const int n_items = n_units * width;
         for (int place = t; place < n_items * n_slots; place += blockDim.x) {
             const int k = place / n_items, item = place - k * n_items, u = item / width, c = item - u * width;
-            const size_t s = samples[u], i = positions[u] * g.post_c + first_c + c;
+            const int s = samples[u], i = positions[u] * g.post_c + first_c + c;
             const int count = c < n_c ? counts[s * n_post + i] : 0;
             if (k == 0) n_of[item] = count;
             if (k >= count) continue;
-            const size_t spike = (s * n_slots + k) * n_post + i;
+            const int spike = (s * n_slots + k) * n_post + i;
             real slope = slopes[spike];
             if (slope < slope_floor) {
                 slope = slope_floor;
                 atomicAdd(&bounded[s * 4], 1ull);
             }
-            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), parts.sum(spike, times[spike])};
+            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), as_number(spike, real(0))};
             inverse_slopes[(size_t)item * n_slots + k] = 1 / slope;
+        }
+        if (only_errors && round == 0) start_after_previous();
+        __syncthreads();
+        for (int place = t; place < n_items * n_slots; place += blockDim.x) {
+            const int item = place / n_slots, k = place - item * n_slots;
+            if (k >= n_of[item]) continue;
+            const int spike = as_index(gains[place].g);
+            gains[place].g = parts.sum(spike, times[spike]);
         }
         __syncthreads();
         for (int item = t; item < n_items; item += blockDim.x) {

@@ -16,17 +16,23 @@ struct __align__(4 * sizeof(real)) Interval {
 };
 
 template <typename real>
+__device__ __forceinline__ real limit_after(real e, real e_next, real y_low, real c) {
+    const real width = e_next - e, rounding = e_next * real(1e-6);  // the bound must not be sharper than the exact test
+    return c * (e_next - width * width * y_low - rounding);
+}
+
+// Without a branch; tested: whether there is to be a test.
+template <typename real>
 __device__ __forceinline__ Interval<real> interval_after(real e, real e_next, int offset, real c, bool tested) {
-    const real y_low = reciprocal(e_next), width = e_next - e;
-    const real rounding = e_next * real(1e-6);  // the bound must not be sharper than the exact test
-    const real limit = c * (e_next - width * width * y_low - rounding);
-    return {e, y_low, tested && e != e_next ? limit : Constants<real>::infinity(), offset};
+    const real y_low = reciprocal(e_next);
+    return {e, y_low, tested && e != e_next ? limit_after(e, e_next, y_low, c) : Constants<real>::infinity(), offset};
 }
 
 template <typename real>
 __device__ __forceinline__ Interval<real> make_interval(real e, real e_next, int offset, real c) {
     if (e == e_next) return {e, 0, Constants<real>::infinity(), offset};
-    return interval_after(e, e_next, offset, c, true);
+    const real y_low = reciprocal(e_next);
+    return {e, y_low, limit_after(e, e_next, y_low, c), offset};
 }
 
 // Nothing happens; fills a group of events.
