@@ -160,9 +160,9 @@ class Network:
         return self.backward_events(self.layers[-1].as_errors(errors), input_errors)
 
     def backward_events(self, errors, input_errors=False, finish=True, after_loss=False):
-        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks. Without finish, returns the gradients, some of
-        which are not made yet, and what Optimizer.update() needs to make them. after_loss: the work that was last enqueued made the
-        errors, and nothing else that is read here."""
+        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks. Without finish, returns the gradients, some
+        of which are not made yet, and what Optimizer.update() needs to make them. after_loss: the work that was last enqueued made
+        the errors, and nothing else that is read here."""
         layers, pending = self.layers, []
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):

@@ -154,9 +154,9 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
         n_units = batch * n_positions * shape.tiles
         run(
             kernels.kernel("conv/conv_forward_chunks", "conv_forward_chunks", dtype), (blocks(n_units, shape.warps),), 32 * shape.warps,
-            (fields.factors, fields.places, fields.masks, *rest, np.int32(batch), np.int32(shape.tiles), np.int32(shape.width), np.int32(shape.stretches),
-             np.int32(spread(n_units)),
-             np.int32(shape.staged), np.int32(shape.room), *parameters, *written, *lists_and_sizes),
+            (fields.factors, fields.places, fields.masks, *rest, np.int32(batch), np.int32(shape.tiles), np.int32(shape.width),
+             np.int32(shape.stretches), np.int32(spread(n_units)), np.int32(shape.staged), np.int32(shape.room), *parameters, *written,
+             *lists_and_sizes),
             shape.shared,
         )  # fmt: skip
         return

@@ -93,8 +93,8 @@ struct Corner {
     unsigned packed;
 };
 
-// The events that queue[0] ... queue[n - 1] name become the chunk's intervals, up to n_padded. e_end: factor of the event that follows; field:
-// where the events go, or null.
+// The events that queue[0] ... queue[n - 1] name become the chunk's intervals, up to n_padded. e_end: factor of the event that follows;
+// field: where the events go, or null.
 template <typename real>
 __device__ __forceinline__ void collect(const Chunk<real>& chunk, const unsigned short* queue, int n, int n_padded, real e_end,
                                         const Input<real>& input, const Corner& corner, unsigned pitch, real c, int* field) {
@@ -127,7 +127,8 @@ __device__ __forceinline__ void collect(const Chunk<real>& chunk, const unsigned
     }
 }
 
-// Sums of the chunk's n events, and the lists in which channels may spike; per: lists of a stretch; e_end: factor of the event that follows.
+// Sums of the chunk's n events, and the lists in which channels may spike. per: lists of a stretch; e_end: factor of the event that
+// follows.
 template <bool STAGED, typename real>
 __device__ __forceinline__ void add_up(const Chunk<real>& chunk, int n, int per, real e_end, const TileWeights<STAGED, real>& weights,
                                        int first_column, real own_fall) {
@@ -300,7 +301,8 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
             const int n = min(queued - head, most), per = ((n + LIST - 1) / LIST + chunk.stretches - 1) / chunk.stretches;
             const unsigned short* queue = chunk.queue + head;
             const real e_end = head + n < queued ? input.factors[queue[n]] : last_factor;
-            collect(chunk, queue, n, chunk.stretches * per * LIST, e_end, input, corner, weights.pitch, out.c, field ? field + kept : nullptr);
+            const int n_padded = chunk.stretches * per * LIST;
+            collect(chunk, queue, n, n_padded, e_end, input, corner, weights.pitch, out.c, field ? field + kept : nullptr);
             add_up(chunk, n, per, e_end, weights, first_column, train.fall);
             head += n;
             kept += n;
@@ -368,8 +370,8 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
     const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + first_slot, slopes + first_slot};
     const int px = position / g.post_y, py = position % g.post_y, n_masks = g.post_x + g.post_y;
     masks += s * ((capacity + 31) / 32) * n_masks;
-    const Input<real> input = {factors + s * capacity, places + s * capacity,
-                               events_before(factors + s * capacity, event_counts[s], last_factor), masks + px, masks + g.post_x + py, n_masks};
+    const int n_events = events_before(factors + s * capacity, event_counts[s], last_factor);
+    const Input<real> input = {factors + s * capacity, places + s * capacity, n_events, masks + px, masks + g.post_x + py, n_masks};
     const Corner corner = {g, pack_place({px * g.stride_x, py * g.stride_y, 0})};
     keeps_fields = keeps_fields && tile == 0;
     int* list = keeps_fields ? fields + field * field_capacity : nullptr;

@@ -138,8 +138,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
         __syncthreads();
 
-        // (1) Spikes, all at once, then neuron by neuron. Last what the kernel before may still be writing, the errors: until then, g is the
-        // number of the spike.
+        // (1) Spikes, all at once, then neuron by neuron. The errors, which the kernel before may still be writing, come last: until then,
+        // g is the number of the spike.
         const int n_items = n_units * width;
         for (int place = t; place < n_items * n_slots; place += blockDim.x) {
             const int k = place / n_items, item = place - k * n_items, u = item / width, c = item - u * width;
@@ -266,7 +266,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                         active &= active - 1;
                         const int place = first_place + one * pitch, other_place = first_place + two * pitch;
                         const Gain<real> all = later[one], other = later[two];
-                        const real d = all.q - factor * all.g, other_d = other.q - factor * other.g;  // sum G (q - E), in units of the channel
+                        // sum G (q - E), in units of the channel
+                        const real d = all.q - factor * all.g, other_d = other.q - factor * other.g;
                         const real w = own_weights[place], other_w = own_weights[other_place];
                         error += w * (factor * all.g - d);
                         FixedPoint<real>::add(&sums[place], -d * factor);
