@@ -103,6 +103,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         unsigned long long* bounded) {          // [B, 4]
     using fixed = typename FixedPoint<real>::type;
     extern __shared__ double shared_memory[];
+    __shared__ int n_taken;
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
     const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, taps = g.filter_x * g.filter_y;
     const int rows = g.pre_c * taps, pitch = rows | 1;
@@ -178,7 +179,10 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         }
         const int start = block_exclusive_sum(groups, &n_tasks);
         if (t < n_units) starts[t] = start;
-        if (t == 0) starts[n_units] = n_tasks;
+        if (t == 0) {
+            starts[n_units] = n_tasks;
+            n_taken = n_warps;
+        }
         for (int c = warp; c < n_c; c += n_warps) {
             real bound = 0;
             for (int u = lane; u < n_units; u += 32) bound += bounds[u * width + c];
@@ -214,7 +218,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
             return has_fields && event < lengths[u] ? field[event] : event;
         };
         int u = warp < n_tasks ? unit_of(warp) : 0, event = warp < n_tasks ? event_of(u, warp) : 0;
-        for (int task = warp; task < n_tasks; task += n_warps) {
+        for (int task = warp; task < n_tasks;) {  // whichever warp is free takes the next one: they are uneven
             const int s = samples[u], n_here = min(32, lengths[u] - (task - starts[u]) * 32);
             const bool mine = lane < n_here;
             int row = min(lane, rows - 1), tap = 0, train_place = 0;  // an idle lane adds 0 somewhere
@@ -233,8 +237,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                     row = event_neurons[at];
                 }
             }
-            const int unit = u, next = task + n_warps;  // whose events are on their way while these are worked off
-            if (next < n_tasks) {
+            const int unit = u, taken = lane == 0 ? atomicAdd(&n_taken, 1) : 0, next = __shfl_sync(FULL_WARP, taken, 0);
+            if (next < n_tasks) {  // its events are on their way while these are worked off
                 u = unit_of(next);
                 event = event_of(u, next);
             }
@@ -299,6 +303,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
             if (wants_errors && mine) {
                 tap_errors[(((size_t)blockIdx.x * room + s) * train_size + train_place) * taps + tap] = error * factor / tau;
             }
+            task = next;
         }
         __syncthreads();
 
