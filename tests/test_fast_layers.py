@@ -107,7 +107,8 @@ class Layouts(Cuda):
                     geometry = convolve((7, 6, depth), (4, 3, channels), (1, 2), (1, 0))
                     _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, pre_slots=4)
                     runs = [self.outputs(5, 4, geometry.n_post, dtype) for _ in range(2)]
-                    fields = ops.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype), with_masks=variant == "chunks")
+                    capacity = events.times.shape[1]
+                    fields = ops.allocate_fields(self.xp, 5, geometry, capacity, np.dtype(dtype), with_masks=variant == "chunks")
                     ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, variant=variant, limit=limit)
                     ops.conv_spike_times(events, weights, geometry, neuron, 1.3, *runs[1])
                     self.assert_same_trains(*runs, tolerance)

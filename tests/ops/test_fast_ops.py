@@ -88,7 +88,8 @@ class FastOperations(Cuda):
                 fields = ops.allocate_fields(self.xp, 2, geometry, events.times.shape[1], np.dtype(np.float32), with_masks=True)
                 fields.masks.fill(0xAAAAAAAA)
                 trains = [self.xp.zeros((2, 1, geometry.n_post), dtype=np.float32) for _ in range(2)]
-                weights, counts = self.xp.zeros(geometry.weight_shape, dtype=np.float32), self.xp.zeros((2, geometry.n_post), dtype=np.int32)
+                weights = self.xp.zeros(geometry.weight_shape, dtype=np.float32)
+                counts = self.xp.zeros((2, geometry.n_post), dtype=np.int32)
                 neuron = Neuron.make(0.5, 0.1, 0.1, np.float32)
                 ops.conv_forward(
                     events, weights, geometry, neuron, 2.0, trains[0], counts, trains[1], self.status(2), fields, variant="events"
