@@ -64,6 +64,7 @@ class FastPath:
     def prepare(self, events, t_max):
         """(geometry, neuron, fields) for ops.bucket_sort, which is about to fill `events`, or None."""
         layer = self.layer
+        self._prepared = False  # also after a pass that was broken off
         if not self._reaches(t_max) or not ops.fits_fields(layer.geometry):
             return None
         shape = events.times.shape

@@ -76,8 +76,8 @@ __device__ __forceinline__ void gather_list(Gathered<real>& gathered, const Spik
 }
 
 template <typename real>
-__device__ __forceinline__ void gather_trains(Gathered<real>& gathered, const real* trains, const int* train_counts, int n_neurons, int n_slots,
-                                              const int* __restrict__ pooled, int leaves_out) {
+__device__ __forceinline__ void gather_trains(Gathered<real>& gathered, const real* trains, const int* train_counts, int n_neurons,
+                                              int n_slots, const int* __restrict__ pooled, int leaves_out) {
     constexpr int AHEAD = 5;
     for (int first = 0; first < n_neurons; first += AHEAD * blockDim.x) {
         int count[AHEAD], mine = 0;

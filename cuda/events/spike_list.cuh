@@ -29,8 +29,9 @@ struct Reserved {
 
 // Makes room for n more entries of every lane. By a whole warp.
 __device__ __forceinline__ Reserved reserve(int* count, int n) {
+    if (!__any_sync(FULL_WARP, n > 0)) return {};
     const int inclusive = warp_inclusive_sum(n);
     int start = 0;
-    if ((threadIdx.x & 31) == 31 && inclusive > 0) start = atomicAdd(count, inclusive);
+    if ((threadIdx.x & 31) == 31) start = atomicAdd(count, inclusive);
     return {start, inclusive - n};
 }

@@ -85,11 +85,11 @@ __device__ __forceinline__ void fire_within(const SpikeWriter<real>& out, const 
     }
 }
 
-// Times of the spikes that were kept, infinity in the slots behind them; the spikes also go to the list of sample s, if there is one. By the warp
-// that kept them; valid: whether the lane has a train; rank: of its first slot in the list.
+// Times of the spikes that were kept, infinity in the slots behind them; the spikes also go to the list of sample s, if one is wanted.
+// By the warp that kept them; valid: whether the lane has a train; rank: of its first slot, in the list.
 template <typename real>
-__device__ __forceinline__ void finish_trains(const SpikeWriter<real>& out, const Train<real>& train, bool valid, const SpikeList<real>& list,
-                                              size_t s, int rank) {
+__device__ __forceinline__ void finish_trains(const SpikeWriter<real>& out, const Train<real>& train, bool valid,
+                                              const SpikeList<real>& list, size_t s, int rank) {
     constexpr int AHEAD = 4;
     Reserved reserved = {};
     if (list.times) reserved = reserve(list.counts + s, train.n);
