@@ -125,9 +125,10 @@ class Network:
         for layer, following in zip(self.layers[1:], [*self.layers[2:], None], strict=True):
             if isinstance(layer, PoolingLayer) and layer.sorts():
                 events = layer.forward_trains(*layer.previous_layer.trains, max_simulation, following)
+            elif isinstance(following, PoolingLayer) and following.sorts():
+                events = layer.forward(events, max_simulation, sort=False, pooled=True)
             else:
-                sort = following is not None and not (isinstance(following, PoolingLayer) and following.sorts())
-                events = layer.forward(events, max_simulation, sort=sort)
+                events = layer.forward(events, max_simulation, sort=following is not None)
 
     def mark_forward(self, events, training):
         """What is left to do in Python after forward_events, or after a replay of a captured one."""

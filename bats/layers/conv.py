@@ -78,9 +78,9 @@ class ConvLIFLayer(LIFLayer):
         """What ops.bucket_sort, which is about to fill these events, can do for the forward pass; None if nothing."""
         return self._fast.prepare(events, t_max)
 
-    def _simulate(self, events, t_max, space):
-        """The forward pass in continuous time."""
-        if self._fast.forward_conv(events, t_max, space):
+    def _simulate(self, events, t_max, space, sorts=False):
+        """As of LIFLayer."""
+        if self._fast.forward_conv(events, t_max, space, sorts):
             return
         ops.conv_spike_times(
             events, self._weights, self.geometry, self.neuron, t_max, space.times, space.counts, space.slopes, space.status,

@@ -117,6 +117,11 @@ class LIFLayer(WeightedLayer):
         return space.times, space.counts
 
     @property
+    def spike_list(self):
+        """ops.SpikeList in which the last forward pass may have left the same for ops.bucket_sort, or None."""
+        return self._fast.spikes
+
+    @property
     def events(self):
         """The spikes of the last forward pass as an event list."""
         return self._sorted(self._at(self._batch))
@@ -124,7 +129,7 @@ class LIFLayer(WeightedLayer):
     def _sorted(self, space):
         """space.events, sorted now if the forward pass had no use for it."""
         if not self._is_sorted:
-            ops.sort_events(space.times, space.counts, space.events, space.sort)
+            ops.sort_events(space.times, space.counts, space.events, space.sort, self.spike_list)
         return space.events
 
     @property
@@ -181,11 +186,12 @@ class LIFLayer(WeightedLayer):
         self._batch = batch
 
     # ------------------------------------------------------------------------------------------------------------------
-    def forward(self, events, t_max, sort=True):
-        """Runs the layer on its input events; returns its own, sorted (not filled yet if sort is False)."""
+    def forward(self, events, t_max, sort=True, pooled=False):
+        """Runs the layer on its input events; returns its own, sorted (not filled yet if sort is False). pooled: whether a PoolingLayer
+        sorts them next."""
         space = self._at(self._batch)
         if self.grid is None:
-            self._simulate(events, t_max, space)
+            self._simulate(events, t_max, space, sort or pooled)
         else:
             geometry = self._connections
             ops.grid_spike_times(
@@ -198,9 +204,9 @@ class LIFLayer(WeightedLayer):
             self._is_sorted = True
         return space.events
 
-    def _simulate(self, events, t_max, space):
-        """The forward pass in continuous time."""
-        if self._fast.forward_dense(events, t_max, space):
+    def _simulate(self, events, t_max, space, sorts=False):
+        """The forward pass in continuous time; sorts: whether a sort of the spikes follows."""
+        if self._fast.forward_dense(events, t_max, space, sorts):
             return
         scratch = self._forward_scratch(events)
         ops.spike_times(events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, scratch)

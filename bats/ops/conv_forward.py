@@ -16,6 +16,7 @@ from bats.ops.conv_geometry import packed, packed_masks
 from bats.ops.conv_spike_times import channel_tiles, expect_forward
 from bats.ops.launch import run
 from bats.ops.layer_backward import rows_of, spread
+from bats.ops.spike_list import list_to_fill
 
 WARPS = 2  # of a block; FIELD_WARPS of the kernel
 PAIRED = 16  # channels up to which a warp takes two positions; HALF of the kernel
@@ -115,11 +116,11 @@ def chunk_layout(batch, geometry, itemsize, limit=None):
 
 
 def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes, status, fields, keeps_fields=True, prepared=False,
-                 variant=None, limit=None):  # fmt: skip
+                 variant=None, limit=None, spikes=None):  # fmt: skip
     """As conv_spike_times, for t_max <= 8 tau. fields: from allocate_fields; its lists are filled if keeps_fields.
     prepared: whether bucket_sort or encode_next left them there. variant: "events", one after the other, or "chunks" of them, for fields
     with masks; None chooses.
-    limit: bytes of shared memory per block, default what the device has."""
+    limit: bytes of shared memory per block, default what the device has. spikes: SpikeList for the bucket_sort that follows, or None."""
     batch, n_slots = times.shape[:2]
     dtype = weights.dtype
     expect_forward(events, weights, geometry, times, counts, slopes, status)
@@ -144,7 +145,7 @@ def conv_forward(events, weights, geometry, neuron, t_max, times, counts, slopes
              packed_masks(geometry, fields.masks)),
         )  # fmt: skip
     fields.masked = False
-    lists_and_sizes = (np.int32(keeps_fields), lists, lengths, np.int32(lists.shape[-1]))
+    lists_and_sizes = (np.int32(keeps_fields), lists, lengths, np.int32(lists.shape[-1]), list_to_fill(spikes, times))
     rest = (events.counts, np.int32(capacity), weights.reshape(-1, geometry.post_c), packed(geometry))
     parameters = (neuron.tau, neuron.c, neuron.reset, dtype.type(t_max), fields.last_factor, np.int32(n_slots))
     written = (times, counts, slopes, status)

@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
         Geometry g, int batch, int tiles, int lanes, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, N], [B, N]
         unsigned long long* status,        // [B, 4]: spikes, silent, overflowing, non-finite
-        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity) {
+        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity, SpikeList<real> spikes) {
     __shared__ Queue<real> queues[FIELD_WARPS];
     Queue<real>& queue = queues[threadIdx.x >> 5];
     const int lane = threadIdx.x & 31, n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c;
@@ -178,10 +178,8 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward(
         __syncwarp();
     }
     if (keeps_fields && lane == 0) field_counts[unit] = kept;
-    if (valid) {
-        finish_train(out, train);
-        counts[s * n_post + i] = train.n;
-    }
+    finish_trains(out, train, valid, spikes, s, i * n_slots);
+    if (valid) counts[s * n_post + i] = train.n;
     const Walk<real> walk = {train.a, 0, train.n, train.overflow};
     add_status(status + s * 4, walk, valid);
 }
@@ -206,7 +204,7 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward_pairs(
         Geometry g, int batch, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, N], [B, N]
         unsigned long long* status,        // [B, 4]: spikes, silent, overflowing, non-finite
-        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity) {
+        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity, SpikeList<real> spikes) {
     __shared__ PairQueue<real> queues[FIELD_WARPS];
     PairQueue<real>& queue = queues[threadIdx.x >> 5];
     const int lane = threadIdx.x & 31, half = lane / HALF, channel = lane % HALF;
@@ -306,10 +304,8 @@ __global__ void __launch_bounds__(32 * FIELD_WARPS, 8) conv_forward_pairs(
         __syncwarp();
     }
     if (keeps_fields && exists && channel == 0) field_counts[field + half] = half ? kept[1] : kept[0];
-    if (valid) {
-        finish_train(out, train);
-        counts[s * n_post + i] = train.n;
-    }
+    finish_trains(out, train, valid, spikes, s, i * n_slots);
+    if (valid) counts[s * n_post + i] = train.n;
     const Walk<real> walk = {train.a, 0, train.n, train.overflow};
     add_status(status + (size_t)s * 4, walk, valid);
 }

@@ -333,7 +333,7 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
         real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, N], [B, N]
         unsigned long long* status,        // [B, 4]: spikes, silent, overflowing, non-finite
-        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity) {
+        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity, SpikeList<real> spikes) {
     extern __shared__ __align__(16) double shared_memory[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, pitch = tiles * width;
@@ -387,10 +387,8 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
         kept = walk_field(chunk, input, corner, own, tile * width, last_factor, list, out, train);
     }
     if (keeps_fields && lane == 0) field_counts[field] = kept;
-    if (valid) {
-        finish_train(out, train);
-        counts[s * n_post + i] = train.n;
-    }
+    finish_trains(out, train, valid, spikes, s, i * n_slots);
+    if (valid) counts[s * n_post + i] = train.n;
     const Walk<real> walk = {valid ? chunk.carried_a[lane] : real(0), 0, train.n, train.overflow};
     add_status(status + s * 4, walk, valid);
 }

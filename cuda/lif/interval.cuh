@@ -2,6 +2,7 @@
 // Forward pass with one comparison per event (docs/performance.md): the sums a and b are kept without resets, and the resets in one
 // sum R ("fall"). All times lie before L = 8 tau, so that factors E = e^{t / tau} need no origin.
 #include "common/constants.cuh"
+#include "events/spike_list.cuh"
 #include "fused/fast_math.cuh"
 #include "lif/crossing.cuh"
 
@@ -58,7 +59,7 @@ struct Train {
     bool overflow;
 };
 
-// Keeps y and slope of spike n; finish_train makes a time of y, for all spikes at once.
+// Keeps y and slope of spike n; finish_trains makes a time of y, for all spikes at once.
 template <typename real>
 __device__ __forceinline__ void keep_spike(const SpikeWriter<real>& out, int n, const Spike<real>& spike) {
     out.times[n * out.stride] = spike.y;
@@ -96,18 +97,26 @@ __device__ __forceinline__ void fire_within(const SpikeWriter<real>& out, const 
     }
 }
 
-// Times of the spikes that were kept, infinity in the slots behind them. By the thread that kept them.
+// Times of the spikes that were kept, infinity in the slots behind them; the spikes also go to the list of sample s, if one is wanted.
+// By the warp that kept them; valid: whether the lane has a train; rank: of its first slot, in the list.
 template <typename real>
-__device__ __forceinline__ void finish_train(const SpikeWriter<real>& out, const Train<real>& train) {
+__device__ __forceinline__ void finish_trains(const SpikeWriter<real>& out, const Train<real>& train, bool valid,
+                                              const SpikeList<real>& list, size_t s, int rank) {
     constexpr int AHEAD = 4;
+    Reserved reserved = {};
+    if (list.times) reserved = reserve(list.counts + s, train.n);
     for (int first = 0; first < out.n_slots; first += AHEAD) {
         real y[AHEAD];
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) y[u] = first + u < train.n ? out.times[(first + u) * out.stride] : real(1);
+        const int place = reserved.first() + first;
 #pragma unroll
         for (int u = 0; u < AHEAD; ++u) {
             if (first + u >= out.n_slots) break;
-            out.times[(first + u) * out.stride] = first + u < train.n ? time_of(out, y[u]) : Constants<real>::infinity();
+            const bool spiked = first + u < train.n;
+            const real time = spiked ? time_of(out, y[u]) : Constants<real>::infinity();
+            if (valid) out.times[(first + u) * out.stride] = time;
+            if (spiked && list.times) list.put(s, place + u, time, rank + first + u);
         }
     }
 }

@@ -1,6 +1,7 @@
 """Operations that do several in one launch, bit by bit against those they take the place of (CUDA only)."""
 
 import importlib
+import itertools
 import unittest
 from unittest import mock
 
@@ -13,7 +14,7 @@ from bats.ops.conv_geometry import convolve, pool
 from bats.ops.neuron import Neuron
 from bats.spikes import EventList
 from tests.devices import Cuda
-from tests.ops.cases import make_events, random_trains
+from tests.ops.cases import listed, make_events, random_trains
 
 sorting = importlib.import_module("bats.ops.sort_events")  # bats.ops has the function under this name
 
@@ -62,6 +63,54 @@ class FastOperations(Cuda):
                     ops.pool_events(lists[1], geometry, pooled[1])
                     self.assert_equal_lists(*pooled)
                     self.check_places(fields, behind, neuron, pooled[1], np.dtype(dtype))
+
+    def test_bucket_sort_from_a_list(self):
+        """The bits that it makes from trains, whatever the order of the list; the trains are not looked at, and the list is empty then."""
+        shape = (9, 7, 11)
+        cases = ((1, None, False), (3, 0.25, False), (2, None, True), (8, 0.01, False))  # the last: more spikes than one round of loads
+        pools = (None, pool(shape, (3, 7)), pool(shape, (2, 3)))  # the last leaves neurons out
+        for dtype in (np.float32, np.float64):
+            for (n_slots, grid, crowd), geometry in itertools.product(cases, pools):
+                with self.subTest(dtype=dtype.__name__, n_slots=n_slots, grid=grid, crowd=crowd, geometry=geometry):
+                    self.check_list(np.dtype(dtype), shape, n_slots, grid, crowd, geometry)
+
+    def check_list(self, dtype, shape, n_slots, grid, crowd, geometry, batch=4):
+        rng, n = np.random.default_rng(4), int(np.prod(shape))
+        times, counts = random_trains(rng, batch, n, n_slots, 1.0, grid, full=n_slots == 8)
+        counts[1], times[1] = 0, np.inf
+        counts[3, 1:], times[3, 1:] = 0, np.inf
+        if crowd:
+            times[:, 5:] = 0.5 + 1e-6 * times[:, 5:]
+        trains, numbers = self.array(times.transpose(0, 2, 1), dtype), self.array(counts, np.int32)
+        spikes = ops.SpikeList.allocate(self.xp, batch + 2, n * n_slots, dtype)
+        spikes.times.fill(np.nan)
+        spikes.ranks.fill(-(2**31))
+        for b, (own_times, ranks) in enumerate(listed(trains, numbers)):
+            order = rng.permutation(len(ranks))
+            spikes.times[b, : len(ranks)], spikes.ranks[b, : len(ranks)] = self.array(own_times[order]), self.array(ranks[order], np.int32)
+            spikes.counts[b] = len(ranks)
+        spikes.filled = True
+        poisoned = self.poisoned(trains.shape, dtype), self.poisoned(numbers.shape, np.int32)
+        n_out, slots = (n, n_slots) if geometry is None else (geometry.n_post, n_slots * geometry.window_x * geometry.window_y)
+        grid_out = shape if geometry is None else geometry.post_shape
+        behind, neuron = convolve(grid_out, (2, 1, 3), 1, 1), Neuron.make(0.5, 0.1, 0.1, dtype)
+        found = []
+        for source, taken in ((poisoned, spikes), ((trains, numbers), spikes), ((trains, numbers), None)):  # the second time it is empty
+            events = EventList.allocate(self.xp, batch, n_out, slots, dtype)
+            fields = ops.allocate_fields(self.xp, batch, behind, events.times.shape[1], dtype, with_masks=True)
+            fields.masks.fill(0xAAAAAAAA)
+            ops.bucket_sort(*source, geometry, events, (behind, neuron, fields), taken)
+            found.append((events, fields))
+            np.testing.assert_array_equal(to_numpy(spikes.counts), 0)
+            self.assertFalse(spikes.filled)
+        expected, expected_fields = found.pop()
+        self.assertGreater(int(expected.counts.sum()), 300)
+        for events, fields in found:
+            self.assert_equal_lists(events, expected)
+            np.testing.assert_array_equal(to_numpy(fields.masks), to_numpy(expected_fields.masks))
+            for name, (b, length) in itertools.product(("factors", "places"), enumerate(to_numpy(expected.counts))):
+                rows = (to_numpy(getattr(one, name))[b, :length] for one in (fields, expected_fields))
+                np.testing.assert_array_equal(*rows, name)
 
     def check_places(self, fields, geometry, neuron, events, dtype):
         """factors, places and masks as conv_forward makes them itself."""
