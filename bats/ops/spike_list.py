@@ -25,8 +25,8 @@ class SpikeList:
     @classmethod
     def allocate(cls, xp, batch, room, dtype):
         """room: neurons times slots, beyond which no sample can have spikes."""
-        ranks, counts = xp.empty((batch, room), dtype=np.int32), xp.zeros(batch, dtype=np.int32)
-        return cls(xp.empty((batch, room), dtype=dtype), ranks, counts)
+        ranks, counts = xp.zeros((batch, room), dtype=np.int32), xp.zeros(batch, dtype=np.int32)
+        return cls(xp.zeros((batch, room), dtype=dtype), ranks, counts)  # zeros: the sort loads more than there is
 
     def clear(self):
         """Drops what no sort has taken."""
