@@ -125,9 +125,10 @@ class Network:
         for layer, following in zip(self.layers[1:], [*self.layers[2:], None], strict=True):
             if isinstance(layer, PoolingLayer) and layer.sorts():
                 events = layer.forward_trains(*layer.previous_layer.trains, max_simulation, following)
+            elif isinstance(following, PoolingLayer) and following.sorts():
+                events = layer.forward(events, max_simulation, sort=False, pooled=True)
             else:
-                sort = following is not None and not (isinstance(following, PoolingLayer) and following.sorts())
-                events = layer.forward(events, max_simulation, sort=sort)
+                events = layer.forward(events, max_simulation, sort=following is not None)
 
     def mark_forward(self, events, training):
         """What is left to do in Python after forward_events, or after a replay of a captured one."""
@@ -159,8 +160,10 @@ class Network:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         return self.backward_events(self.layers[-1].as_errors(errors), input_errors)
 
-    def backward_events(self, errors, input_errors=False):
-        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks."""
+    def backward_events(self, errors, input_errors=False, finish=True, after_loss=False):
+        """backward() with errors as they lie in memory, [batch, slots, n_outputs]; no checks. Without finish, returns the gradients, some
+        of which are not made yet, and what Optimizer.update() needs to make them. after_loss: the work that was last enqueued made
+        the errors, and nothing else that is read here."""
         layers, pending = self.layers, []
         gradients = [None] * len(layers)
         for place in range(len(layers) - 1, 0, -1):
@@ -178,14 +181,18 @@ class Network:
             else:
                 earlier_errors = self._input_errors(events) if input_errors else None
             if isinstance(layer, LIFLayer):
-                pending += layer.backward(errors, events, earlier_errors, finish=False, in_parts=source > 0)
+                pending += layer.backward(errors, events, earlier_errors, finish=False, in_parts=source > 0, after_loss=after_loss)
+                after_loss = False
                 earlier_errors = layer.passed
             else:
                 layer.backward(errors, events, earlier_errors)
             gradients[place] = layer.gradient.T
             errors = earlier_errors
+        gradients += [gradient for layer in layers for gradient in layer.further_gradients.values()]
+        if not finish:
+            return gradients, pending
         ops.add_partial(pending)
-        return gradients + [gradient for layer in layers for gradient in layer.further_gradients.values()]
+        return gradients
 
     @property
     def parameters(self):

@@ -48,19 +48,21 @@ class Optimizer:
         """gradients: list of arrays or None -> deltas, same list shape; they are workspaces that the next step overwrites."""
         return self._advance(gradients, [None] * len(gradients))
 
-    def update(self, weights, gradients):
-        """Adds the deltas to `weights`, a list aligned with gradients. The same bits as weights += delta."""
+    def update(self, weights, gradients, pending=()):
+        """Adds the deltas to `weights`, a list aligned with gradients. The same bits as weights += delta. pending: gradients that are to be
+        added up first, as Network.backward_events(finish=False) leaves them."""
         if len(weights) != len(gradients):
             raise ValueError(f"update: expected as many weights as gradients, received {len(weights)} and {len(gradients)}")
-        self._advance(gradients, weights)
+        self._advance(gradients, weights, pending)
 
-    def _advance(self, gradients, weights):
+    def _advance(self, gradients, weights, pending=()):
         present = [gradient for gradient in gradients if gradient is not None]
         if not present:
             return [None] * len(gradients)
         self._prepare(gradients, present[0])
-        if self._at_once(gradients, weights):
+        if self._at_once(gradients, weights, pending):
             return [None] * len(gradients)
+        ops.add_partial(pending)
         if self.moments:
             ops.tick(self._schedule, *self.betas, present[0].dtype)
         deltas = []
@@ -76,7 +78,7 @@ class Optimizer:
             deltas.append(arrays["delta"] if target is None else None)
         return deltas
 
-    def _at_once(self, gradients, weights):
+    def _at_once(self, gradients, weights, pending):
         """Whether one launch made the whole step."""
         return False
 
@@ -183,7 +185,7 @@ class AdamOptimizer(Optimizer):
         self.epsilon = positive("epsilon", epsilon)
         self._ticket = None  # of ops.adam_step
 
-    def _at_once(self, gradients, weights):
+    def _at_once(self, gradients, weights, pending):
         places = [place for place, gradient in enumerate(gradients) if gradient is not None]
         if not is_cupy(gradients[places[0]]) or any(weights[place] is None for place in places) or len(places) > ops.MOST_PARAMETERS:
             return False
@@ -199,7 +201,7 @@ class AdamOptimizer(Optimizer):
             tuple(_flat_order(array) for array in (gradients[place], arrays["m"], arrays["v"], weights[place]))
             for place, arrays in zip(places, own, strict=True)
         ]
-        ops.adam_step(parameters, self._schedule, *self.betas, self.epsilon, self.nesterov, self._ticket)
+        ops.adam_step(parameters, self._schedule, *self.betas, self.epsilon, self.nesterov, self._ticket, pending)
         return True
 
     def _launch(self, gradient, arrays, out, add):

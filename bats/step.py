@@ -7,7 +7,9 @@ from bats.fused import fused_step, reason_against, reason_for_plain
 from bats.graphs import GraphCache
 from bats.sources import Resident
 
-_STEPS_PER_GRAPH = 10
+# Steps of a graph: few where each of them takes long, so that progress is seen and a training can be stopped.
+_STEPS_PER_GRAPH, _OF_LARGE_STEPS, _LARGE = 40, 10, 2**20  # large: neurons times samples of a batch
+
 
 class Step:
     """A batch through encoding, forward pass, loss, and, for training, backward pass and optimizer.
@@ -80,7 +82,10 @@ class Step:
     @property
     def steps_at_once(self):
         """What to give train_next(steps=...): several where steps are captured, so that one begins while the one before ends; else 1."""
-        return _STEPS_PER_GRAPH if self.graph else 1
+        if not self.graph:
+            return 1
+        large = self.batch_size * sum(layer.n_neurons for layer in self.network.layers) > _LARGE
+        return _OF_LARGE_STEPS if large else _STEPS_PER_GRAPH
 
     def start(self, order):
         """order: integers into the source; train_next() and evaluate_next() take its samples batch by batch from the first on.
@@ -173,8 +178,8 @@ class Step:
         loss, errors, predictions = self._loss[:batch], self._errors[:batch], self._predictions[:batch]
         self.loss.step(times, counts, labels, loss, errors, predictions, self._totals, self._ticket)
         if training:
-            gradients = network.backward_events(errors)
-            self.optimizer.update(network.parameters, gradients)
+            gradients, pending = network.backward_events(errors, finish=False, after_loss=True)
+            self.optimizer.update(network.parameters, gradients, pending)
 
     def _workspaces(self):
         """Changes if arrays that a captured step reads and writes are replaced."""

@@ -10,13 +10,14 @@ import numpy as np
 import bats
 from bats import ops
 from bats.device import to_numpy
+from bats.layers.fast import FastPath
 from bats.ops.conv_geometry import convolve
 from bats.ops.neuron import Neuron
 from bats.sources import LatencyImages
 from bats.step import Step
 from tests import test_conv_against_oracle, test_networks_against_oracle
 from tests.devices import Cuda
-from tests.ops.cases import make_events, random_trains
+from tests.ops.cases import listed, make_events, random_trains
 
 layer_backward = importlib.import_module("bats.ops.layer_backward")  # bats.ops has the function under this name
 
@@ -107,10 +108,46 @@ class Layouts(Cuda):
                     geometry = convolve((7, 6, depth), (4, 3, channels), (1, 2), (1, 0))
                     _, events, weights, neuron = self.layer(np.dtype(dtype), geometry, pre_slots=4)
                     runs = [self.outputs(5, 4, geometry.n_post, dtype) for _ in range(2)]
-                    fields = ops.allocate_fields(self.xp, 5, geometry, events.times.shape[1], np.dtype(dtype))
+                    capacity, chunks = events.times.shape[1], variant == "chunks"
+                    fields = ops.allocate_fields(self.xp, 5, geometry, capacity, np.dtype(dtype), with_masks=chunks)
                     ops.conv_forward(events, weights, geometry, neuron, 1.3, *runs[0], fields, variant=variant, limit=limit)
                     ops.conv_spike_times(events, weights, geometry, neuron, 1.3, *runs[1])
                     self.assert_same_trains(*runs, tolerance)
+
+    def test_spike_lists(self):
+        """They hold the spikes of the trains, bit by bit, whether a sort took those of the pass before or none did, in any batch size."""
+        dense, grid = convolve((1, 1, 60), (1, 1, 45)), convolve((7, 6, 3), (4, 3, 40), (1, 2), (1, 0))
+        for dtype, n_slots in itertools.product((np.float64, np.float32), (1, 3, 6)):
+            for geometry, variant in ((dense, None), (grid, "events"), (grid, "chunks")):
+                with self.subTest(dtype=dtype.__name__, n_slots=n_slots, variant=variant):
+                    self.check_spike_lists(np.dtype(dtype), n_slots, geometry, variant)
+
+    def check_spike_lists(self, dtype, n_slots, geometry, variant):
+        _, events, weights, neuron = self.layer(dtype, geometry)
+        spikes = ops.SpikeList.allocate(self.xp, 5, geometry.n_post * n_slots, dtype)
+        for batch, sorts in ((5, False), (3, False), (3, True), (5, True)):
+            runs = [self.outputs(batch, n_slots, geometry.n_post, dtype) for _ in range(2)]
+            for run, to in zip(runs, (spikes, None), strict=True):
+                if variant is None:
+                    ops.dense_forward(events.first(batch), weights.reshape(-1, geometry.n_post), neuron, 1.3, *run, spikes=to)
+                else:
+                    capacity = events.times.shape[1]
+                    fields = ops.allocate_fields(self.xp, batch, geometry, capacity, dtype, with_masks=variant == "chunks")
+                    ops.conv_forward(events.first(batch), weights, geometry, neuron, 1.3, *run, fields, variant=variant, spikes=to)
+            for a, b in zip(*runs, strict=True):
+                np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+            self.assertTrue(spikes.filled)
+            expected, numbers = listed(*runs[0][:2]), to_numpy(spikes.counts)
+            self.assertGreater(sum(len(ranks) for _, ranks in expected), 10)
+            np.testing.assert_array_equal(numbers, [len(ranks) for _, ranks in expected] + [0] * (5 - batch))
+            for b, (times, ranks) in enumerate(expected):
+                order = np.argsort(to_numpy(spikes.ranks)[b, : numbers[b]])
+                np.testing.assert_array_equal(to_numpy(spikes.ranks)[b, order], ranks)
+                np.testing.assert_array_equal(to_numpy(spikes.times)[b, order], times)
+            if sorts:
+                out = bats.spikes.EventList.allocate(self.xp, batch, geometry.n_post, n_slots, dtype)
+                ops.sort_events(*runs[0][:2], out, ops.sort_scratch(out), spikes)
+                self.assertFalse(spikes.filled)
 
     def test_backward_in_rounds_groups_and_parts(self):
         """Against recurrent_errors, later_sums and the two operations after it; input events after the horizon get exact zeros."""
@@ -232,6 +269,66 @@ class Parts(Cuda):
                     for a, b in zip(self.gradients(plain, regularized), expected, strict=True):
                         self.assertGreater(np.abs(b).max(), 0)
                         np.testing.assert_allclose(a, b, atol=1e-9 * np.abs(b).max())
+
+
+class SpikeLists(Cuda):
+    def network(self):
+        neuron = {"tau_s": 0.1, "theta": 0.02, "delta_theta": 0.02}
+        layers = [
+            bats.ConvInputLayer((9, 8, 2), "input"),
+            bats.ConvLIFLayer(None, (3, 2, 5), max_n_spike=3, name="conv_1", **neuron),
+            bats.PoolingLayer(None, "pool", window=(2, 3)),  # leaves columns out
+            bats.ConvLIFLayer(None, (2, 2, 6), max_n_spike=3, name="conv_2", **neuron),
+            bats.LIFLayer(None, 40, max_n_spike=6, name="hidden", **neuron),
+            bats.LIFLayer(None, 35, max_n_spike=6, name="output", **neuron),
+        ]
+        network = bats.Network(layers, device=self.device, dtype="float32", seed=1)
+        return network, random_trains(np.random.default_rng(3), 4, layers[0].n_neurons, 2, 0.25)
+
+    def forward(self, t_max=0.3, before=lambda network, trains: None):
+        """Event lists of all layers (NumPy, up to their counts) and the network, after a pass that `before` precedes."""
+        network, trains = self.network()
+        before(network, trains)
+        network.forward(*trains, t_max, training=True)
+        found = []
+        for layer in network.layers[1:]:
+            counts = to_numpy(layer.events.counts)
+            for name in ("times", "neurons", "positions"):
+                found += [row[:n] for row, n in zip(to_numpy(getattr(layer.events, name)), counts, strict=True)]
+        return found, network
+
+    def assert_same(self, found, expected):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_sorted_layers_use_them(self):
+        with mock.patch.object(FastPath, "_room_for_spikes", lambda *_: None):
+            expected, _ = self.forward()
+        found, network = self.forward()
+        self.assert_same(found, expected)
+        for layer in network.trainable_layers:
+            self.assertEqual(layer.spike_list is not None, layer.name != "output", layer)
+            if layer.spike_list is not None:
+                self.assertFalse(layer.spike_list.filled)
+                self.assertGreater(int((to_numpy(layer.spike_list.times) > 0).sum()), 10)
+
+    def test_passes_that_no_sort_follows(self):
+        """Their spikes are gone at the next pass, also where that one fills no list."""
+
+        def broken_off(network, trains):
+            network.forward(*trains, 0.3)
+            with mock.patch.object(ops, "bucket_sort", mock.Mock(side_effect=KeyboardInterrupt)):
+                for _ in range(2):
+                    with self.assertRaises(KeyboardInterrupt):
+                        network.forward(*trains, 0.3)
+            first = network.layers[1]
+            self.assertTrue(first.spike_list.filled)
+            self.assertLessEqual(int(first.spike_list.counts.max()), first.n_neurons * first.max_n_spike)
+            np.testing.assert_array_equal(to_numpy(first.spike_list.counts), to_numpy(first.trains[1]).sum(axis=1))
+
+        for t_max in (0.3, np.inf):
+            with self.subTest(t_max=t_max):
+                self.assert_same(self.forward(t_max, broken_off)[0], self.forward(t_max)[0])
 
 
 del test_conv_against_oracle, test_networks_against_oracle  # else their classes would run here again

@@ -78,9 +78,9 @@ class ConvLIFLayer(LIFLayer):
         """What ops.bucket_sort, which is about to fill these events, can do for the forward pass; None if nothing."""
         return self._fast.prepare(events, t_max)
 
-    def _simulate(self, events, t_max, space):
-        """The forward pass in continuous time."""
-        if self._fast.forward_conv(events, t_max, space):
+    def _simulate(self, events, t_max, space, sorts=False):
+        """As of LIFLayer."""
+        if self._fast.forward_conv(events, t_max, space, sorts):
             return
         ops.conv_spike_times(
             events, self._weights, self.geometry, self.neuron, t_max, space.times, space.counts, space.slopes, space.status,
@@ -91,9 +91,9 @@ class ConvLIFLayer(LIFLayer):
     def _connections(self):
         return self.geometry
 
-    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False):
+    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False, after_loss=False):
         """As of LIFLayer; self.gradient is [channels before, FY, FX, channels]."""
-        return super().backward(errors, events, pre_errors, finish, in_parts)
+        return super().backward(errors, events, pre_errors, finish, in_parts, after_loss)
 
     def _backward(self, errors, events, pre_errors, space):
         """The backward pass with the general kernels."""

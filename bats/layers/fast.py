@@ -23,6 +23,7 @@ class FastPath:
     def forget(self):
         """Drops all room, after the layer's workspace was replaced."""
         self._fields = self._current = None
+        self.spikes = None  # ops.SpikeList, once there was use for one
         self._rooms = {}
         self._one_origin = self._prepared = False
 
@@ -31,17 +32,39 @@ class FastPath:
         return self.enabled and layer.xp is not np and layer.grid is None and t_max <= float(layer.neuron.length)
 
     # ------------------------------------------------------------------------------------------------------------------
-    def forward_dense(self, events, t_max, space):
+    def _drop_spikes(self):
+        """Forgets the spikes of an earlier pass that no sort took: the next one would take them for its own."""
+        if self.spikes is not None:
+            self.spikes.clear()
+
+    def _room_for_spikes(self, sorts):
+        """Where a forward pass leaves its spikes if `sorts`, a sort of its trains follows; None if that makes no use of them."""
+        layer = self.layer
+        room = layer.n_neurons * layer.max_n_spike
+        if not sorts or not ops.fits_buckets(room, layer.dtype):
+            return None
+        if self.spikes is None:
+            self.spikes = ops.SpikeList.allocate(layer.xp, len(layer._space.counts), room, layer.dtype)
+            layer.generation += 1
+        return self.spikes
+
+    def forward_dense(self, events, t_max, space, sorts):
+        """sorts: whether a sort of the spikes follows."""
+        self._drop_spikes()
         self._one_origin = self._reaches(t_max)
         layer = self.layer
         if not self._one_origin or (events.n_slots == 1 and layer.n_neurons >= self.WARP_BELOW):
             return False
-        ops.dense_forward(events, layer.matrix, layer.neuron, t_max, space.times, space.counts, space.slopes, space.status)
+        ops.dense_forward(
+            events, layer.matrix, layer.neuron, t_max, space.times, space.counts, space.slopes, space.status,
+            spikes=self._room_for_spikes(sorts),
+        )  # fmt: skip
         return True
 
     def prepare(self, events, t_max):
         """(geometry, neuron, fields) for ops.bucket_sort, which is about to fill `events`, or None."""
         layer = self.layer
+        self._prepared = False  # also after a pass that was broken off
         if not self._reaches(t_max) or not ops.fits_fields(layer.geometry):
             return None
         shape = events.times.shape
@@ -53,7 +76,8 @@ class FastPath:
         self._current, self._prepared = self._fields.first(events.batch), True
         return layer.geometry, layer.neuron, self._current
 
-    def forward_conv(self, events, t_max, space):
+    def forward_conv(self, events, t_max, space, sorts):
+        self._drop_spikes()
         layer, prepared = self.layer, self._prepared
         self._one_origin = prepared or self.prepare(events, t_max) is not None
         self._prepared = False
@@ -61,13 +85,13 @@ class FastPath:
             return False
         ops.conv_forward(
             events, layer.matrix, layer.geometry, layer.neuron, t_max, space.times, space.counts, space.slopes, space.status,
-            self._current, layer.training, prepared,
+            self._current, layer.training, prepared, spikes=self._room_for_spikes(sorts),
         )  # fmt: skip
         return True
 
-    def backward(self, errors, events, pre_errors, space, geometry, fields, in_parts):
-        """fields: whether the layer is a convolution, whose receptive fields forward_conv left; in_parts: as of ops.layer_backward, whose
-        result this returns."""
+    def backward(self, errors, events, pre_errors, space, geometry, fields, in_parts, after_loss):
+        """fields: whether the layer is a convolution, whose receptive fields forward_conv left; in_parts, after_loss: as of
+        ops.layer_backward, whose result this returns."""
         layer = self.layer
         if not self._one_origin:
             return None
@@ -77,7 +101,7 @@ class FastPath:
         shape = geometry.weight_shape
         return ops.layer_backward(
             events, self._current if fields else None, errors, space.times, space.slopes, space.counts, layer.matrix.reshape(shape),
-            geometry, layer.neuron, layer.gradient.reshape(shape), pre_errors, space.bounded, scratch, in_parts,
+            geometry, layer.neuron, layer.gradient.reshape(shape), pre_errors, space.bounded, scratch, in_parts, after_loss,
         )  # fmt: skip
 
     def _scratch(self, batch, geometry, capacity, train_size):

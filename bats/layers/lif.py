@@ -117,6 +117,11 @@ class LIFLayer(WeightedLayer):
         return space.times, space.counts
 
     @property
+    def spike_list(self):
+        """ops.SpikeList in which the last forward pass may have left the same for ops.bucket_sort, or None."""
+        return self._fast.spikes
+
+    @property
     def events(self):
         """The spikes of the last forward pass as an event list."""
         return self._sorted(self._at(self._batch))
@@ -124,7 +129,7 @@ class LIFLayer(WeightedLayer):
     def _sorted(self, space):
         """space.events, sorted now if the forward pass had no use for it."""
         if not self._is_sorted:
-            ops.sort_events(space.times, space.counts, space.events, space.sort)
+            ops.sort_events(space.times, space.counts, space.events, space.sort, self.spike_list)
         return space.events
 
     @property
@@ -181,11 +186,12 @@ class LIFLayer(WeightedLayer):
         self._batch = batch
 
     # ------------------------------------------------------------------------------------------------------------------
-    def forward(self, events, t_max, sort=True):
-        """Runs the layer on its input events; returns its own, sorted (not filled yet if sort is False)."""
+    def forward(self, events, t_max, sort=True, pooled=False):
+        """Runs the layer on its input events; returns its own, sorted (not filled yet if sort is False). pooled: whether a PoolingLayer
+        sorts them next."""
         space = self._at(self._batch)
         if self.grid is None:
-            self._simulate(events, t_max, space)
+            self._simulate(events, t_max, space, sort or pooled)
         else:
             geometry = self._connections
             ops.grid_spike_times(
@@ -198,9 +204,9 @@ class LIFLayer(WeightedLayer):
             self._is_sorted = True
         return space.events
 
-    def _simulate(self, events, t_max, space):
-        """The forward pass in continuous time."""
-        if self._fast.forward_dense(events, t_max, space):
+    def _simulate(self, events, t_max, space, sorts=False):
+        """The forward pass in continuous time; sorts: whether a sort of the spikes follows."""
+        if self._fast.forward_dense(events, t_max, space, sorts):
             return
         scratch = self._forward_scratch(events)
         ops.spike_times(events, self._weights, self.neuron, t_max, space.times, space.counts, space.slopes, space.status, scratch)
@@ -222,16 +228,17 @@ class LIFLayer(WeightedLayer):
             ops.recurrent_errors(errors, space.crossings, *rest)
         return space.errors
 
-    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False):
+    def backward(self, errors, events, pre_errors=None, finish=True, in_parts=False, after_loss=False):
         """errors = dL/dt of this layer's spikes (may be its own workspace); events: its input; pre_errors: where dL/dt of
         the input spikes goes, or None. Leaves the batch-mean gradient in self.gradient [n_pre, n_post].
 
         Without finish, returns a list for ops.add_partial, which may have to make the gradient yet, for several layers at once. in_parts:
-        pre_errors may be left to the layer before, whose errors are then self.passed, an ops.Parts; else that is pre_errors."""
+        pre_errors may be left to the layer before, whose errors are then self.passed, an ops.Parts; else that is pre_errors. after_loss:
+        as of ops.layer_backward."""
         space = self._at(self._batch)
         if self._rates is not None:
             errors = self._rates.add_errors(self._added_up(errors, space), space.counts, space.errors)
-        done = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields, in_parts)
+        done = self._fast.backward(errors, events, pre_errors, space, self._connections, self._has_fields, in_parts, after_loss)
         pending, parts = ([], None) if done is None else done
         if done is None:
             self._backward(self._added_up(errors, space), events, pre_errors, space)

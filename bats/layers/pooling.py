@@ -102,7 +102,7 @@ class PoolingLayer(Layer):
         batch, n_slots, n_neurons = times.shape
         self._make_room(batch, n_slots, (n_slots, n_neurons))
         behind = following.prepare(self._events, t_max) if hasattr(following, "prepare") else None
-        ops.bucket_sort(times, counts, self.geometry, self._events, behind)
+        ops.bucket_sort(times, counts, self.geometry, self._events, behind, self.previous_layer.spike_list)
         return self._events
 
     def _make_room(self, batch, n_slots, train_shape):

@@ -34,6 +34,7 @@ from bats.ops.presynaptic_errors import presynaptic_errors, wants_later_sums
 from bats.ops.recurrent_errors import recurrent_errors
 from bats.ops.sort_events import bucket_sort, fits_buckets, sort_events
 from bats.ops.sort_events import scratch_for as sort_scratch
+from bats.ops.spike_list import SpikeList
 from bats.ops.spike_rates import raise_silent, spike_rate_errors, spike_rates
 from bats.ops.spike_times import scratch_for as forward_scratch
 from bats.ops.spike_times import spike_times
@@ -54,6 +55,7 @@ from bats.ops.weight_gradient import scratch_for as gradient_scratch
 __all__ = [
     "MOST_PARAMETERS",
     "Parts",
+    "SpikeList",
     "SteppedNeuron",
     "accumulate_metrics",
     "adam",

@@ -91,6 +91,17 @@ def packed(geometry):
     return np.array(tuple(geometry)[1:], dtype=_STRUCT)
 
 
+_MASKS = np.dtype([("masks", np.uint64), ("words", np.int32), ("g", _STRUCT)], align=True)
+
+
+def packed_masks(geometry=None, masks=None):
+    """masks [B, words, post_x + post_y], or None, as the argument `FieldMasks masks` of the kernels (cuda/conv/field_masks.cuh)."""
+    argument = np.zeros((), dtype=_MASKS)
+    if masks is not None:
+        argument["masks"], argument["words"], argument["g"] = masks.data.ptr, masks.shape[1], packed(geometry)
+    return argument
+
+
 @functools.cache
 def packed_places(geometry):
     """uint32 [n_pre] on the device: place of each neuron that a convolution receives from, as pack_place (cuda/conv/records.cuh)."""

@@ -8,6 +8,7 @@ import numpy as np
 from bats import kernels
 from bats.ops.arguments import blocks, expect, expect_events
 from bats.ops.launch import run
+from bats.ops.spike_list import list_to_fill
 
 LIST = 32  # events that are searched together; as in the kernel
 PITCH = 33
@@ -32,8 +33,9 @@ def layout(n_blocks, capacity, itemsize, most=MOST):
     return events, 32 * warps, events * 4 * itemsize + (3 * (events // LIST) + 2 * warps) * PITCH * itemsize
 
 
-def dense_forward(events, weights, neuron, t_max, times, counts, slopes, status, most=MOST):
-    """As spike_times, for t_max <= 8 tau. most: events of a round, at most (smaller in tests)."""
+def dense_forward(events, weights, neuron, t_max, times, counts, slopes, status, most=MOST, spikes=None):
+    """As spike_times, for t_max <= 8 tau. most: events of a round, at most (smaller in tests). spikes: SpikeList for the bucket_sort that
+    follows, or None; left empty by layers of few neurons."""
     batch, n_slots, n_post = times.shape
     dtype = weights.dtype
     expect("weights", weights, (events.n_neurons, n_post), dtype)
@@ -60,4 +62,4 @@ def dense_forward(events, weights, neuron, t_max, times, counts, slopes, status,
     tiles = blocks(n_post, width)
     events_at_once, threads, shared = layout(batch * tiles, capacity, dtype.itemsize, most)
     run(kernels.kernel("lif/dense_forward", "dense_forward", dtype), (tiles, batch), threads,
-        (*events_in, np.int32(width), np.int32(events_at_once), *parameters, *written), shared)  # fmt: skip
+        (*events_in, np.int32(width), np.int32(events_at_once), *parameters, *written, list_to_fill(spikes, times)), shared)  # fmt: skip

@@ -15,12 +15,13 @@ from bats.device import array_module
 from bats.ops.arguments import blocks, expect, expect_events
 from bats.ops.conv_geometry import packed
 from bats.ops.launch import run
+from bats.ops.optimizers import SHARED_FROM
 
 WANTED_BLOCKS = 132  # of up to 1024 threads
 SHARED_AIM = 128 * 1024  # bytes that weights and sums of a block take, where one channel needs no more
 SCRATCH_BYTES = 64 * 2**20  # of the errors that add_taps adds; larger batches go through in parts
 MAX_UNITS = 512  # of a round
-MOST_GRADIENTS, SHARED_FROM = 12, 17  # as in add_partial
+MOST_GRADIENTS = 12  # as in add_partial
 _PARTIAL = np.dtype([("partial", np.uint64), ("gradient", np.uint64), ("size", np.int64), ("n", np.int32), ("first", np.int32)])
 
 
@@ -103,9 +104,9 @@ def layout(batch, geometry, n_slots, capacity, itemsize, train_size, limit=None)
         return None
     width = max(1, min(geometry.post_c, SHARED_AIM // per_channel))
     groups = blocks(geometry.post_c, width)
-    at_once = batch
+    at_once = most = _even_part(batch, (2**31 - 1) // (n_slots * geometry.n_post))  # the kernel numbers spikes with 32 bits
     if wants_errors:
-        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * train_size * itemsize))
+        at_once = _even_part(batch, min(most, SCRATCH_BYTES // (groups * taps * train_size * itemsize)))
     n_units = at_once * n_positions
     groups = max(groups, min(geometry.post_c, WANTED_BLOCKS // n_units))
     width = blocks(geometry.post_c, groups)
@@ -113,7 +114,7 @@ def layout(batch, geometry, n_slots, capacity, itemsize, train_size, limit=None)
         width = blocks(width, 2)
     groups = blocks(geometry.post_c, width)
     if wants_errors:
-        at_once = _even_part(batch, SCRATCH_BYTES // (groups * taps * train_size * itemsize))
+        at_once = _even_part(batch, min(most, SCRATCH_BYTES // (groups * taps * train_size * itemsize)))
         n_units = at_once * n_positions
     unit_blocks = max(1, min(n_units, WANTED_BLOCKS // groups))
     each = blocks(n_units, unit_blocks)
@@ -144,14 +145,15 @@ def scratch_for(xp, batch, geometry, n_slots, capacity, dtype, train_size, limit
 
 
 def layer_backward(events, fields, errors, times, slopes, counts, weights, geometry, neuron, gradient, pre_errors, bounded, scratch,
-                   in_parts=False):  # fmt: skip
+                   in_parts=False, after_loss=False):  # fmt: skip
     """From dL/dt of a layer's spikes to dL/dt of its input events and the sums that make the gradient of its weights, the batch mean.
 
     events: the layer's input, EventList of B samples; fields: Fields as conv_forward leaves them, None for a dense
     layer; errors (or Parts), times, slopes [B, K, N], counts [B, N] int32; weights, gradient
     [C_pre, FY, FX, C]; pre_errors [B, *events.train_shape] (written where the input has a spike) or None; bounded [B, 4]: to column 0 is
     added the number of spikes whose slope was raised to neuron.slope_floor; scratch: from scratch_for(batch B). All times below 8 tau.
-    in_parts: pre_errors may be left as they are if they are not added up yet.
+    in_parts: pre_errors may be left as they are if they are not added up yet. after_loss: the work that was last enqueued made `errors`,
+    and nothing else that is read here: it need not have ended until errors are needed.
     Returns [(sums, how many, gradient)], which add_partial turns into the gradient ([] if there is no sample: gradient is then 0), and
     Parts if pre_errors were left, else None.
     """
@@ -182,7 +184,9 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
     for first in range(0, batch, shape.at_once):
         part = slice(first, min(batch, first + shape.at_once))
         n = part.stop - part.start
-        lists = (unused, unused, unused) if fields is None else (fields.lists[part], fields.counts[part], fields.places[part])
+        lists = (unused, unused, times, unused)
+        if fields is not None:
+            lists = tuple(array[part] for array in (fields.lists, fields.counts, fields.factors, fields.places))
         run(
             kernels.kernel("conv/layer_backward", "layer_backward", dtype), (shape.groups, shape.unit_blocks), shape.threads,
             (events.times[part], events.neurons[part], events.positions[part], events.counts[part], np.int32(capacity),
@@ -191,7 +195,7 @@ def layer_backward(events, fields, errors, times, slopes, counts, weights, geome
              times[part], slopes[part],
              counts[part], weights, packed(geometry), np.int32(n), np.int32(n_slots), np.int32(shape.width), np.int32(shape.units),
              np.int32(shape.rounds), np.int32(spread(n * geometry.post_x * geometry.post_y)), np.int32(first > 0),
-             neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch),
+             neuron.tau, neuron.reset, neuron.slope_floor, dtype.type(1 / batch), np.int32(after_loss or isinstance(errors, Parts)),
              partial, np.int32(wants_errors), np.int32(taps.shape[1]), np.int32(taps.shape[2]), taps, bounded[part]),
             shape.shared,
         )  # fmt: skip

@@ -9,8 +9,10 @@ from bats.ops.arguments import blocks, expect
 from bats.ops.launch import run
 
 MOST_PARAMETERS = 12  # of adam_step
+SHARED_FROM = 17  # as in cuda/common/partial_sums.cuh
 _PARAMETER = np.dtype(
-    [(name, np.uint64) for name in ("gradient", "m", "v", "out")] + [("size", np.int64), ("first", np.int32), ("unused", np.int32)]
+    [(name, np.uint64) for name in ("gradient", "m", "v", "out", "partial")]
+    + [("size", np.int64), ("first", np.int32), ("n_partial", np.int32)]
 )
 
 
@@ -54,10 +56,11 @@ def adam(gradient, m, v, schedule, beta1, beta2, epsilon, out, add=False, nester
         _launch("adam", gradient, (gradient, m, v, schedule, *constants, np.int32(nesterov), np.int64(gradient.size), out, np.int32(add)))
 
 
-def adam_step(parameters, schedule, beta1, beta2, epsilon, nesterov, ticket):
+def adam_step(parameters, schedule, beta1, beta2, epsilon, nesterov, ticket, pending=()):
     """tick, then adam with add for every (gradient, m, v, weights) of the list, in one launch and with the same bits (CUDA).
 
-    ticket: uint32 [1], 0. At most MOST_PARAMETERS of them, C-contiguous, of one dtype.
+    ticket: uint32 [1], 0. At most MOST_PARAMETERS of them, C-contiguous, of one dtype. pending: gradients that are not made yet, as
+    layer_backward returns them; what add_partial does is done first, in the same launch.
     """
     expect("schedule", schedule, (4,), np.float64)
     expect("ticket", ticket, (1,), np.uint32, schedule)
@@ -65,11 +68,15 @@ def adam_step(parameters, schedule, beta1, beta2, epsilon, nesterov, ticket):
         raise ValueError(f"parameters: expected 1 to {MOST_PARAMETERS}, received {len(parameters)}")
     table, first = np.zeros((), dtype=[("of", _PARAMETER, MOST_PARAMETERS)]), 0
     dtype = parameters[0][0].dtype
+    sums = {gradient.data.ptr: (partial, n) for partial, n, gradient in pending}
     for place, (gradient, m, v, weights) in enumerate(parameters):
         expect("gradient", gradient, gradient.shape, dtype, schedule)
         _expect_same(gradient, m=m, v=v, weights=weights)
-        table["of"][place] = (*(array.data.ptr for array in (gradient, m, v, weights)), gradient.size, first, 0)
-        first += blocks(gradient.size, 256)
+        partial, n = sums.pop(gradient.data.ptr, (gradient, 0))
+        table["of"][place] = (*(array.data.ptr for array in (gradient, m, v, weights, partial)), gradient.size, first, n)
+        first += blocks(gradient.size, 256 if n < SHARED_FROM else 32)
+    if sums:
+        raise ValueError(f"pending: expected gradients of the parameters, received {len(sums)} of others")
     if first:
         run(
             kernels.kernel("optim/optimizers", "adam_step", dtype), (first,), 256,

@@ -8,8 +8,9 @@ from bats import kernels
 from bats.cpu import sort_events as cpu
 from bats.device import array_module, is_cupy
 from bats.ops.arguments import blocks, expect, expect_events
-from bats.ops.conv_geometry import packed_places
+from bats.ops.conv_geometry import packed_masks, packed_places
 from bats.ops.launch import run
+from bats.ops.spike_list import list_to_take
 
 SHARED_BYTES = 48 * 1024 - 256  # what a block may use without asking for more, less the scan's own
 PARTS = 8  # blocks per sample, of the same number in merge_parts, ...
@@ -44,10 +45,11 @@ def fits_buckets(capacity, dtype):
     return 2 * capacity * (np.dtype(dtype).itemsize + 4) <= _shared_limit()
 
 
-def bucket_sort(times, counts, geometry, events, behind=None):
+def bucket_sort(times, counts, geometry, events, behind=None, spikes=None):
     """As sort_events, in one launch (CUDA; fits_buckets). geometry: PoolGeometry of a pooling layer whose events are written instead,
     as by sort_events and pool_events after it, or None. behind: (ConvGeometry, Neuron, Fields) of a convolution that receives
-    these events; factors and places of its Fields are written too."""
+    these events; factors, places and masks of its Fields are written too. spikes: SpikeList in which the forward pass may have left
+    the same spikes, which is faster; it is empty afterwards."""
     batch, n_slots, n_neurons = times.shape
     n_pooled, slots = (n_neurons, n_slots) if geometry is None else (geometry.n_post, n_slots * geometry.window_x * geometry.window_y)
     if (events.n_neurons, events.n_slots) != (n_pooled, slots):
@@ -62,15 +64,20 @@ def bucket_sort(times, counts, geometry, events, behind=None):
     tau, factors, places = (times.dtype.type(1), times, counts) if fields is None else (neuron.tau, fields.factors, fields.places)
     if fields is not None:
         expect("factors", factors, events.times.shape, times.dtype, times)
+    masks = packed_masks() if fields is None else packed_masks(convolution, fields.masks)
     pooled = counts if geometry is None else _pooled_neurons(geometry)
+    leaves_out = geometry is not None and not geometry.covers_all
     place_of_neuron = counts if convolution is None else packed_places(convolution)
     run(
         kernels.kernel("events/bucket_sort", "bucket_sort", times.dtype), (batch,), 1024 if room > 512 else 128,
-        (times, counts, np.int32(n_neurons), np.int32(n_slots), np.int32(room), np.int32(events.times.shape[1]),
-         pooled, np.int32(geometry is not None), events.times, events.neurons, events.positions, events.counts,
-         place_of_neuron, np.int32(fields is not None), tau, factors, places),
+        (times, counts, list_to_take(spikes, times), np.int32(n_neurons), np.int32(n_slots), np.int32(room),
+         np.int32(events.times.shape[1]), pooled, np.int32(geometry is not None), np.int32(leaves_out),
+         events.times, events.neurons, events.positions, events.counts,
+         place_of_neuron, np.int32(fields is not None), tau, factors, places, masks),
         2 * room * (times.dtype.itemsize + 4),
     )  # fmt: skip
+    if fields is not None:
+        fields.masked = fields.masks is not None
 
 
 @functools.cache
@@ -84,10 +91,10 @@ def _pooled_neurons(geometry):
     return array_module("cuda").asarray(pooled.astype(np.int32))
 
 
-def sort_events(times, counts, events, scratch):
+def sort_events(times, counts, events, scratch, spikes=None):
     """All spikes of a sample sorted by time, then neuron, then slot.
 
-    times [B, K, N] float, counts [B, N] int32 -> events (written). scratch: from sort_scratch.
+    times [B, K, N] float, counts [B, N] int32 -> events (written). scratch: from sort_scratch; spikes: as of bucket_sort.
     """
     batch, n_slots, n_neurons = times.shape
     expect("times", times, (None, events.n_slots, events.n_neurons), events.times.dtype)
@@ -102,7 +109,7 @@ def sort_events(times, counts, events, scratch):
         )
         return
     if scratch is None and fits_buckets(events.times.shape[1], times.dtype):
-        bucket_sort(times, counts, None, events)
+        bucket_sort(times, counts, None, events, spikes=spikes)
         return
     bytes_each = times.dtype.itemsize + 4
     size = np.int32(n_neurons), np.int32(n_slots)

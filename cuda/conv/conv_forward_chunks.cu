@@ -2,12 +2,13 @@
 // conv_forward.cu is the variant for few.
 //
 // A warp owns one position of one sample and up to 32 of its channels (a tile); the warps of a block share the weights, in shared memory if
-// they fit. A warp collects the events of its receptive field in order and works them off in chunks. Sums without resets do not
-// depend on spikes (lif/interval.cuh): a lane adds up four channels over one stretch of the chunk, and keeps the sums at the start of every
-// LIST events and the greatest distance to the limit among them. With the sums of the stretches before, these distances say in which
-// lists a channel may spike; then a lane per channel goes through its own lists.
+// they fit. A warp finds the events of its receptive field in bit masks (field_masks.cuh) and works them off in chunks. Sums without
+// resets do not depend on spikes (lif/interval.cuh): a lane adds up four channels over one stretch of the chunk, and keeps the sums at the
+// start of every LIST events and the greatest distance to the limit among them. With the sums of the stretches before, these distances say
+// in which lists a channel may spike; then a lane per channel goes through its own lists.
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
+#include "conv/field_masks.cuh"
 #include "conv/records.cuh"
 #include "fused/dependent_launch.cuh"
 #include "lif/event.cuh"
@@ -15,7 +16,8 @@
 
 // Events of a list, lists of a stretch at most. LIST is odd: lanes that read records of several stretches at once meet different banks.
 constexpr int LIST = 9, LISTS = 3;
-constexpr int AHEAD = 2, INCOMING = 32 * AHEAD;  // events of the sample looked at together
+constexpr int MOST_STRETCHES = 8;             // of a chunk
+constexpr int WINDOW = 512;                   // events of the sample looked at together, 16 per lane
 constexpr int WARPS = 20;                     // of a block, at most
 
 // Four channels.
@@ -43,13 +45,13 @@ struct TileWeights {
 // A warp's room in shared memory.
 template <typename real>
 struct Chunk {
-    Interval<real>* intervals;              // [stretches LISTS LIST + INCOMING]: of the events that wait; until their chunk is begun, `limit`
-                                            // is the event's index
+    Interval<real>* intervals;              // [stretches LISTS LIST]
     real *a, *b;                            // [stretches LISTS, width]: sums within the stretch before every list; at the stretch's first,
                                             // where they are 0, the sums over all events before the stretch
     real* distance;                         // [stretches LISTS, width]: what the resets must not exceed for a spike in the list
     real *carried_a, *carried_b, *fall;     // [width]: sums over all events before the chunk; resets
     unsigned* lists;                        // [width]: a bit for every list in which the channel may spike
+    unsigned short* queue;                  // [stretches LISTS LIST + WINDOW]: events of the field that wait
     int width, stretches;
 };
 
@@ -57,49 +59,82 @@ template <typename real>
 __device__ __forceinline__ Chunk<real> chunk_at(char* memory, int width, int stretches) {
     Chunk<real> chunk;
     chunk.intervals = reinterpret_cast<Interval<real>*>(memory);
-    chunk.a = reinterpret_cast<real*>(chunk.intervals + stretches * LISTS * LIST + INCOMING);
+    chunk.a = reinterpret_cast<real*>(chunk.intervals + stretches * LISTS * LIST);
     chunk.b = chunk.a + stretches * LISTS * width;
     chunk.distance = chunk.b + stretches * LISTS * width;
     chunk.carried_a = chunk.distance + stretches * LISTS * width;
     chunk.carried_b = chunk.carried_a + width;
     chunk.fall = chunk.carried_b + width;
     chunk.lists = reinterpret_cast<unsigned*>(chunk.fall + width);
+    chunk.queue = reinterpret_cast<unsigned short*>(chunk.lists + width);
     chunk.width = width;
     chunk.stretches = stretches;
     return chunk;
 }
-
-// An index in the place of a number.
-__device__ __forceinline__ float as_number(int index, float) { return __int_as_float(index); }
-__device__ __forceinline__ double as_number(int index, double) { return __longlong_as_double(index); }
-__device__ __forceinline__ int as_index(float number) { return __float_as_int(number); }
-__device__ __forceinline__ int as_index(double number) { return (int)__double_as_longlong(number); }
 
 template <typename real>
 __device__ __forceinline__ Four<real>& four_at(real* values) {
     return *reinterpret_cast<Four<real>*>(values);
 }
 
-// Sums of the first n events that wait, and the lists in which channels may spike. e_end: factor of the event that follows; field: where
-// the indices of the events go, or null. Returns lists per stretch.
+// The events of a sample.
+template <typename real>
+struct Input {
+    const real* factors;
+    const unsigned* places;
+    int n_events;
+    const unsigned *of_x, *of_y;  // the masks of the position's columns and rows in the sample's first word
+    int n_masks;                  // from word to word
+};
+
+// Where a warp's position is.
+struct Corner {
+    Geometry g;
+    unsigned packed;
+};
+
+// The events that queue[0] ... queue[n - 1] name become the chunk's intervals, up to n_padded. e_end: factor of the event that follows;
+// field: where the events go, or null.
+template <typename real>
+__device__ __forceinline__ void collect(const Chunk<real>& chunk, const unsigned short* queue, int n, int n_padded, real e_end,
+                                        const Input<real>& input, const Corner& corner, unsigned pitch, real c, int* field) {
+    constexpr int ROUNDS = (MOST_STRETCHES * LISTS * LIST + 31) / 32;
+    const int lane = threadIdx.x & 31;
+    real e[ROUNDS + 1];
+    unsigned place[ROUNDS];
+    e[ROUNDS] = 0;
+#pragma unroll
+    for (int r = 0; r < ROUNDS; ++r) {  // all loads before their first use
+        const int k = 32 * r + lane;
+        e[r] = 0;
+        place[r] = corner.packed;
+        if (k < n) {
+            const int event = queue[k];
+            e[r] = input.factors[event];
+            place[r] = input.places[event];
+            if (field) field[k] = event;
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < ROUNDS; ++r) {
+        if (32 * r >= n_padded) break;
+        const int k = 32 * r + lane;
+        const real following = __shfl_sync(FULL_WARP, lane == 0 ? e[r + 1] : e[r], (lane + 1) & 31);
+        const real e_next = k < n - 1 ? following : e_end;  // never 0; behind the last event the factor is 0, and there is no test
+        const Place at = place_in_field(place[r], corner.packed);
+        const Interval<real> made = interval_after(e[r], e_next, filter_row(corner.g, at.c, at.x, at.y) * pitch, c, k < n);
+        if (k < n_padded) chunk.intervals[k] = made;
+    }
+}
+
+// Sums of the chunk's n events, and the lists in which channels may spike. per: lists of a stretch; e_end: factor of the event that
+// follows.
 template <bool STAGED, typename real>
-__device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_end, const TileWeights<STAGED, real>& weights,
-                                      int first_column, real c, real own_fall, int* field) {
+__device__ __forceinline__ void add_up(const Chunk<real>& chunk, int n, int per, real e_end, const TileWeights<STAGED, real>& weights,
+                                       int first_column, real own_fall) {
     const int lane = threadIdx.x & 31, groups = chunk.width / 4, width = chunk.width;
     const bool works = lane < groups * chunk.stretches;  // the others do the same as the last one, and keep it to themselves
     const int worker = min(lane, groups * chunk.stretches - 1), stretch = worker / groups, column = worker % groups * 4;
-    const int per = ((n + LIST - 1) / LIST + chunk.stretches - 1) / chunk.stretches;
-    for (int k = lane; k < chunk.stretches * per * LIST; k += 32) {
-        Interval<real>& interval = chunk.intervals[k];
-        if (k < n) {
-            const Interval<real> made = make_interval(interval.e, k + 1 < n ? chunk.intervals[k + 1].e : e_end, 0, c);
-            if (field) field[k] = as_index(interval.limit);
-            interval.y_low = made.y_low;
-            interval.limit = made.limit;
-        } else {
-            interval = no_interval<real>(0);
-        }
-    }
     if (lane < width) {
         chunk.fall[lane] = own_fall;
         chunk.lists[lane] = 0;
@@ -161,7 +196,7 @@ __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_en
         }
     }
 
-    const auto y_at = [&](int k) { return 1 / (k < n ? chunk.intervals[k].e : e_end); };
+    const auto y_at = [&](int k) { return reciprocal(k < n ? chunk.intervals[k].e : e_end); };
     const Four<real> fall = four_at(chunk.fall + column);
     unsigned bits[4] = {0, 0, 0, 0};
     real y_least = y_at((stretch + 1) * per * LIST);  // y lies between y_least and y_most in a list
@@ -186,7 +221,6 @@ __device__ __forceinline__ int add_up(const Chunk<real>& chunk, int n, real e_en
         if (works && bits[h]) atomicOr(&chunk.lists[column + h], bits[h]);
     }
     __syncwarp();
-    return per;
 }
 
 // A lane's channel, in column `column`, goes through the lists in which it may spike; per: lists of a stretch.
@@ -196,9 +230,15 @@ __device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists,
     const int lane = threadIdx.x & 31, inverse = (256 + per - 1) / per;  // list / per == list * inverse >> 8 for lists below 32
     int from = 0;  // events of the list before it are done with
     while (true) {
-        while (lists && chunk.distance[(__ffs(lists) - 1) * chunk.width + lane] < train.fall) {  // the resets have grown since
-            lists &= lists - 1;
+        while (lists) {  // past those that the resets leave out, as they have grown since; two per look
+            const unsigned later = lists & (lists - 1);
+            const real far = chunk.distance[(__ffs(lists) - 1) * chunk.width + lane];
+            const real later_far = chunk.distance[(later ? __ffs(later) - 1 : 0) * chunk.width + lane];
+            if (!(far < train.fall)) break;
+            lists = later;
             from = 0;
+            if (!(later_far < train.fall)) break;
+            lists &= lists - 1;
         }
         if (lists == 0) break;
         const int list = __ffs(lists) - 1, first = (list * inverse >> 8) * per;  // of the stretch
@@ -228,73 +268,52 @@ __device__ __forceinline__ void search(const Chunk<real>& chunk, unsigned lists,
     }
 }
 
+// Puts the events of the field among those from `first` on, WINDOW of them, behind the first `queued` in the queue. Returns how many
+// wait then. bits: of the lane's 16 events.
 template <typename real>
-struct Input {
-    const real* factors;
-    const unsigned* places;  // of the sample
-    int n_events;
-};
+__device__ __forceinline__ int enqueue(const Chunk<real>& chunk, int first, int queued, unsigned bits) {
+    const int lane = threadIdx.x & 31, count = __popc(bits), sum = warp_inclusive_sum(count);
+    unsigned short* to = chunk.queue + queued + sum - count;
+    for (int event = first + 16 * lane - 1; bits; bits &= bits - 1) *to++ = event + __ffs(bits);
+    return queued + __shfl_sync(FULL_WARP, sum, 31);
+}
 
-// A warp's walk through the events of its field. field: where their indices go, or null. Returns how many there are.
+// A warp's walk through the events of its field. field: where they go, or null. Returns how many there are.
 template <bool STAGED, typename real>
-__device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<real>& input, const Geometry& g, int px, int py,
+__device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<real>& input, const Corner& corner,
                                           const TileWeights<STAGED, real>& weights, int first_column, real last_factor, int* field,
                                           const SpikeWriter<real>& out, Train<real>& train) {
     const int lane = threadIdx.x & 31, most = chunk.stretches * LISTS * LIST;
-    const unsigned corner = pack_place({px * g.stride_x, py * g.stride_y, 0}), earlier_lanes = (1u << lane) - 1;
-    const real* factors = input.factors + lane;
-    const unsigned* places = input.places + lane;
-    real ahead_e[AHEAD];  // 0: no event
-    unsigned ahead_place[AHEAD];
-#pragma unroll
-    for (int u = 0; u < AHEAD; ++u) {
-        ahead_e[u] = 32 * u + lane < input.n_events ? factors[32 * u] : real(0);
-        ahead_place[u] = 32 * u + lane < input.n_events ? places[32 * u] : 0;
-    }
-    int queued = 0, kept = 0, event = lane;  // kept: events of the field that are done with
-    for (int left = input.n_events; left > 0; left -= INCOMING) {
-        factors += INCOMING;
-        places += INCOMING;
-#pragma unroll
-        for (int u = 0; u < AHEAD; ++u) {
-            const real e = ahead_e[u];
-            const Place at = place_in_field(ahead_place[u], corner);
-            const bool mine = e > 0 && lies_inside(g, at);
-            if (INCOMING + 32 * u + lane < left) {
-                ahead_e[u] = factors[32 * u];
-                ahead_place[u] = places[32 * u];
-            } else {
-                ahead_e[u] = 0;
-            }
-            const unsigned inside = __ballot_sync(FULL_WARP, mine);
-            const int rank = __popc(inside & earlier_lanes);
-            if (mine) {
-                chunk.intervals[queued + rank] = {e, 0, as_number(event + 32 * u, e), filter_row(g, at.c, at.x, at.y) * weights.pitch};
-            }
-            queued += __popc(inside);
-        }
-        event += INCOMING;
+    const auto find = [&](int first) {  // bits of the lane's 16 events
+        const int event = first + 16 * lane, n = min(16, input.n_events - event), at = event / 32 * input.n_masks;
+        return n > 0 ? (input.of_x[at] & input.of_y[at]) >> (event & 16) & ((1u << n) - 1) : 0u;
+    };
+    int queued = 0, kept = 0;  // kept: events of the field that are done with
+    unsigned next = find(0);
+    for (int first = 0; first < input.n_events; first += WINDOW) {
+        const unsigned bits = next;
+        const bool last = first + WINDOW >= input.n_events;
+        next = find(first + WINDOW);
+        queued = enqueue(chunk, first, queued, bits);
         __syncwarp();
-        const bool last = left <= INCOMING;
-        while (queued > most || (last && queued > 0)) {  // the event after a chunk must be known
-            const int n = min(queued, most);
-            const int per = add_up(chunk, n, n < queued ? chunk.intervals[n].e : last_factor, weights, first_column, out.c, train.fall,
-                                   field ? field + kept : nullptr);
+        int head = 0;
+        while (queued - head > most || (last && queued > head)) {  // the event after a chunk must be known
+            const int n = min(queued - head, most), per = ((n + LIST - 1) / LIST + chunk.stretches - 1) / chunk.stretches;
+            const unsigned short* queue = chunk.queue + head;
+            const real e_end = head + n < queued ? input.factors[queue[n]] : last_factor;
+            const int n_padded = chunk.stretches * per * LIST;
+            collect(chunk, queue, n, n_padded, e_end, input, corner, weights.pitch, out.c, field ? field + kept : nullptr);
+            add_up(chunk, n, per, e_end, weights, first_column, train.fall);
+            head += n;
             kept += n;
             search(chunk, lane < chunk.width ? chunk.lists[lane] : 0, per, weights, first_column + lane, out, train);
             __syncwarp();
-            // What is left, at most INCOMING, moves to the front.
-            queued -= n;
-            Interval<real> rest[AHEAD];
-#pragma unroll
-            for (int u = 0; u < AHEAD; ++u) {
-                if (32 * u + lane < queued) rest[u] = chunk.intervals[n + 32 * u + lane];
-            }
+        }
+        queued -= head;
+        for (int k = lane; head > 0 && k - lane < queued; k += 32) {  // what is left, at most one chunk, moves to the front
+            const unsigned short moved = k < queued ? chunk.queue[head + k] : 0;
             __syncwarp();
-#pragma unroll
-            for (int u = 0; u < AHEAD; ++u) {
-                if (32 * u + lane < queued) chunk.intervals[32 * u + lane] = rest[u];
-            }
+            if (k < queued) chunk.queue[k] = moved;
             __syncwarp();
         }
     }
@@ -307,13 +326,14 @@ __device__ __forceinline__ int walk_field(const Chunk<real>& chunk, const Input<
 // `staged`, room_bytes for every warp.
 template <typename real>
 __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
-        const real* factors, const unsigned* places, const int* event_counts, int capacity,
+        const real* factors, const unsigned* places, const unsigned* masks,  // as field_masks.cuh says
+        const int* event_counts, int capacity,                               // at most 2^16
         const real* __restrict__ weights,  // [rows, C]
         Geometry g, int batch, int tiles, int width, int stretches, int stride, int staged, int room_bytes,
         real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, N], [B, N]
         unsigned long long* status,        // [B, 4]: spikes, silent, overflowing, non-finite
-        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity) {
+        int keeps_fields, int* __restrict__ fields, int* __restrict__ field_counts, int field_capacity, SpikeList<real> spikes) {
     extern __shared__ __align__(16) double shared_memory[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
     const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, pitch = tiles * width;
@@ -348,27 +368,27 @@ __global__ void __launch_bounds__(32 * WARPS) conv_forward_chunks(
     const int i = position * g.post_c + (valid ? channel : 0);
     const size_t first_slot = s * n_slots * n_post + i;
     const SpikeWriter<real> out = {tau, c, reset, t_max, n_slots, (size_t)n_post, times + first_slot, slopes + first_slot};
-    const Input<real> input = {factors + s * capacity, places + s * capacity,
-                               events_before(factors + s * capacity, event_counts[s], last_factor)};
+    const int px = position / g.post_y, py = position % g.post_y, n_masks = g.post_x + g.post_y;
+    masks += s * ((capacity + 31) / 32) * n_masks;
+    const int n_events = events_before(factors + s * capacity, event_counts[s], last_factor);
+    const Input<real> input = {factors + s * capacity, places + s * capacity, n_events, masks + px, masks + g.post_x + py, n_masks};
+    const Corner corner = {g, pack_place({px * g.stride_x, py * g.stride_y, 0})};
     keeps_fields = keeps_fields && tile == 0;
     int* list = keeps_fields ? fields + field * field_capacity : nullptr;
     Train<real> train = {0, 0, valid ? real(0) : Constants<real>::infinity(), 0, false};
     if (lane < width) chunk.carried_a[lane] = chunk.carried_b[lane] = 0;
     __syncwarp();
-    const int px = position / g.post_y, py = position % g.post_y;
     int kept;
     if (staged) {
         const TileWeights<true, real> own = {own_weights, pitch, pitch - 1};
-        kept = walk_field(chunk, input, g, px, py, own, tile * width, last_factor, list, out, train);
+        kept = walk_field(chunk, input, corner, own, tile * width, last_factor, list, out, train);
     } else {
         const TileWeights<false, real> own = {weights, g.post_c, g.post_c - 1};
-        kept = walk_field(chunk, input, g, px, py, own, tile * width, last_factor, list, out, train);
+        kept = walk_field(chunk, input, corner, own, tile * width, last_factor, list, out, train);
     }
     if (keeps_fields && lane == 0) field_counts[field] = kept;
-    if (valid) {
-        finish_train(out, train);
-        counts[s * n_post + i] = train.n;
-    }
+    finish_trains(out, train, valid, spikes, s, i * n_slots);
+    if (valid) counts[s * n_post + i] = train.n;
     const Walk<real> walk = {valid ? chunk.carried_a[lane] : real(0), 0, train.n, train.overflow};
     add_status(status + s * 4, walk, valid);
 }

@@ -12,6 +12,7 @@
 #include "common/block.cuh"
 #include "common/constants.cuh"
 #include "common/fixed_point.cuh"
+#include "common/partial_sums.cuh"
 #include "conv/records.cuh"
 #include "fused/dependent_launch.cuh"
 
@@ -19,6 +20,12 @@ template <typename real>
 struct __align__(2 * sizeof(real)) Gain {
     real q, g;
 };
+
+// An index in the place of a number.
+__device__ __forceinline__ float as_number(int index, float) { return __int_as_float(index); }
+__device__ __forceinline__ double as_number(int index, double) { return __longlong_as_double(index); }
+__device__ __forceinline__ int as_index(float number) { return __float_as_int(number); }
+__device__ __forceinline__ int as_index(double number) { return (int)__double_as_longlong(number); }
 
 // dL/dt of a layer's spikes as the layer behind left them: `groups` times `n_taps` parts of each, of which those that nothing adds to are
 // 0; without parts (n_taps 0), the errors themselves. Spikes from last_factor on are in no field, and their parts are of another step.
@@ -82,18 +89,21 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         const real* __restrict__ event_times, const int* __restrict__ event_neurons, const int* __restrict__ event_positions,
         const int* __restrict__ event_counts, int capacity, int pre_slots,  // pre_slots: events that one weight may see from one unit
         const int* __restrict__ fields, const int* __restrict__ field_counts,  // [B, positions, field_capacity], [B, positions]
-        const unsigned* __restrict__ places, int field_capacity, int has_fields,           // [B, capacity]; without fields: see all events
+        const real* __restrict__ factors, const unsigned* __restrict__ places,             // [B, capacity]: of the events
+        int field_capacity, int has_fields,                                                // without fields: see all events
         const real* errors, int error_groups, int error_taps, long long error_stride, real error_tau, real error_last,  // as in Parts
         const real* times, const real* slopes,  // [B, n_slots, N]
         const int* counts,                      // [B, N]
         const real* __restrict__ weights,       // [rows, C]
         Geometry g, int batch, int n_slots, int width, int units_per_round, int rounds, int stride, int add,
         real tau, real reset, real slope_floor, real scale,
+        int only_errors,                        // whether of all that is read here the kernel before wrote nothing else
         real* __restrict__ partial,             // [blocks of units, rows, C]
         int wants_errors, int room, int train_size, real* __restrict__ tap_errors,  // [groups, room, train_size, filter elements]
         unsigned long long* bounded) {          // [B, 4]
     using fixed = typename FixedPoint<real>::type;
     extern __shared__ double shared_memory[];
+    __shared__ int n_taken;
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5;
     const int n_positions = g.post_x * g.post_y, n_post = n_positions * g.post_c, taps = g.filter_x * g.filter_y;
     const int rows = g.pre_c * taps, pitch = rows | 1;
@@ -112,7 +122,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
     int* positions = samples + units_per_round;                           // [units]
     int* starts = positions + units_per_round;                            // [units + 1]: groups of 32 events before
     later += warp * 32;
-    start_after_previous();
+    if (!only_errors) start_after_previous();
     const Parts<real> parts = {errors, error_groups, error_taps, (size_t)error_stride, error_tau, error_last};
 
     const long long n_units_total = (long long)batch * n_positions;
@@ -129,22 +139,31 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         for (int place = t; place < width * pitch; place += blockDim.x) sums[place] = 0;
         __syncthreads();
 
-        // (1) Spikes, all at once, then neuron by neuron.
+        // (1) Spikes, all at once, then neuron by neuron. The errors, which the kernel before may still be writing, come last: until then,
+        // g is the number of the spike.
         const int n_items = n_units * width;
         for (int place = t; place < n_items * n_slots; place += blockDim.x) {
             const int k = place / n_items, item = place - k * n_items, u = item / width, c = item - u * width;
-            const size_t s = samples[u], i = positions[u] * g.post_c + first_c + c;
+            const int s = samples[u], i = positions[u] * g.post_c + first_c + c;
             const int count = c < n_c ? counts[s * n_post + i] : 0;
             if (k == 0) n_of[item] = count;
             if (k >= count) continue;
-            const size_t spike = (s * n_slots + k) * n_post + i;
+            const int spike = (s * n_slots + k) * n_post + i;
             real slope = slopes[spike];
             if (slope < slope_floor) {
                 slope = slope_floor;
                 atomicAdd(&bounded[s * 4], 1ull);
             }
-            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), parts.sum(spike, times[spike])};
+            gains[(size_t)item * n_slots + k] = {exp(times[spike] / tau), as_number(spike, real(0))};
             inverse_slopes[(size_t)item * n_slots + k] = 1 / slope;
+        }
+        if (only_errors && round == 0) start_after_previous();
+        __syncthreads();
+        for (int place = t; place < n_items * n_slots; place += blockDim.x) {
+            const int item = place / n_slots, k = place - item * n_slots;
+            if (k >= n_of[item]) continue;
+            const int spike = as_index(gains[place].g);
+            gains[place].g = parts.sum(spike, times[spike]);
         }
         __syncthreads();
         for (int item = t; item < n_items; item += blockDim.x) {
@@ -160,7 +179,10 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         }
         const int start = block_exclusive_sum(groups, &n_tasks);
         if (t < n_units) starts[t] = start;
-        if (t == 0) starts[n_units] = n_tasks;
+        if (t == 0) {
+            starts[n_units] = n_tasks;
+            n_taken = n_warps;
+        }
         for (int c = warp; c < n_c; c += n_warps) {
             real bound = 0;
             for (int u = lane; u < n_units; u += 32) bound += bounds[u * width + c];
@@ -183,38 +205,50 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
         __syncthreads();
 
         // (2) 32 events at a time.
-        for (int task = warp; task < n_tasks; task += n_warps) {
-            int u = 0;
-            for (int high = n_units; high - u > 1;) {  // the last unit that starts at or before the task
-                const int middle = (u + high) >> 1;
-                if (starts[middle] <= task) u = middle;
-                else high = middle;
+        const auto unit_of = [&](int task) {  // the last one that starts at or before the task
+            int n = 0;
+            for (int first = 0; first < n_units; first += 32) {
+                n += __popc(__ballot_sync(FULL_WARP, first + lane < n_units && starts[first + lane] <= task));
             }
-            const int s = samples[u], position = positions[u], base = (task - starts[u]) * 32, n_here = min(32, lengths[u] - base);
-            const int px = has_fields ? position / g.post_y : 0, py = position - px * g.post_y;
+            return n - 1;
+        };
+        const auto event_of = [&](int u, int task) {  // the lane's, in the list of the sample; any where there is none
+            const int event = (task - starts[u]) * 32 + lane;
+            const int* field = fields + ((size_t)samples[u] * n_positions + positions[u]) * field_capacity;
+            return has_fields && event < lengths[u] ? field[event] : event;
+        };
+        int u = warp < n_tasks ? unit_of(warp) : 0, event = warp < n_tasks ? event_of(u, warp) : 0;
+        for (int task = warp; task < n_tasks;) {  // whichever warp is free takes the next one: they are uneven
+            const int s = samples[u], n_here = min(32, lengths[u] - (task - starts[u]) * 32);
             const bool mine = lane < n_here;
-            int event = base + lane, row = min(lane, rows - 1), tap = 0, train_place = 0;  // an idle lane adds 0 somewhere
+            int row = min(lane, rows - 1), tap = 0, train_place = 0;  // an idle lane adds 0 somewhere
             real factor = 0;
             if (mine) {
-                if (has_fields) event = fields[((size_t)s * n_positions + position) * field_capacity + event];
                 const size_t at = (size_t)s * capacity + event;
-                factor = bounded_factor(event_times[at], tau);
                 if (wants_errors) train_place = event_positions[at];
                 if (has_fields) {
+                    factor = factors[at];
+                    const int px = positions[u] / g.post_y, py = positions[u] - px * g.post_y;
                     const Place place = unpack_place(places[at]);
                     tap = (place.y - py * g.stride_y) * g.filter_x + place.x - px * g.stride_x;
                     row = place.c * taps + tap;
                 } else {
+                    factor = bounded_factor(event_times[at], tau);
                     row = event_neurons[at];
                 }
+            }
+            const int unit = u, taken = lane == 0 ? atomicAdd(&n_taken, 1) : 0, next = __shfl_sync(FULL_WARP, taken, 0);
+            if (next < n_tasks) {  // its events are on their way while these are worked off
+                u = unit_of(next);
+                event = event_of(u, next);
             }
             const real earliest = __shfl_sync(FULL_WARP, factor, 0), latest = __shfl_sync(FULL_WARP, factor, n_here - 1);
             real error = 0;
             for (int base_c = 0; base_c < n_c; base_c += 32) {
                 // A lane per neuron: sums over its spikes after all events; from ... to are those among the events.
                 const int c = base_c + lane;
-                const Gain<real>* own = gains + (size_t)(u * width + min(c, n_c - 1)) * n_slots;
-                int k = (c < n_c ? n_of[u * width + c] : 0) - 1;
+                const Gain<real>* own = gains + (size_t)(unit * width + min(c, n_c - 1)) * n_slots;
+                int k = (c < n_c ? n_of[unit * width + c] : 0) - 1;
                 real sum_g = 0, sum_gq = 0;
                 for (; k >= 0 && own[k].q > latest; --k) {
                     sum_g += own[k].g;
@@ -228,12 +262,22 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 __syncwarp();
                 const int first_place = base_c * pitch + row;
                 if (wants_errors) {
-                    for (; active; active &= active - 1) {
-                        const int source = __ffs(active) - 1, place = first_place + source * pitch;
-                        const Gain<real> all = later[source];
-                        const real d = all.q - factor * all.g;  // sum G (q - E), in units of the channel
-                        error += own_weights[place] * (factor * all.g - d);
+                    while (active) {  // two neurons at a time: their chains of operations do not depend on each other
+                        const int one = __ffs(active) - 1;
+                        active &= active - 1;
+                        const int two = active ? __ffs(active) - 1 : one;
+                        const bool both = active;
+                        active &= active - 1;
+                        const int place = first_place + one * pitch, other_place = first_place + two * pitch;
+                        const Gain<real> all = later[one], other = later[two];
+                        // sum G (q - E), in units of the channel
+                        const real d = all.q - factor * all.g, other_d = other.q - factor * other.g;
+                        const real w = own_weights[place], other_w = own_weights[other_place];
+                        error += w * (factor * all.g - d);
                         FixedPoint<real>::add(&sums[place], -d * factor);
+                        if (!both) break;
+                        error += other_w * (factor * other.g - other_d);
+                        FixedPoint<real>::add(&sums[other_place], -other_d * factor);
                     }
                 } else {
                     for (; active; active &= active - 1) {
@@ -245,7 +289,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
                 for (; mixed; mixed &= mixed - 1) {
                     const int source = __ffs(mixed) - 1, place = first_place + source * pitch;
                     const int from = __shfl_sync(FULL_WARP, k, source) + 1, end = __shfl_sync(FULL_WARP, to, source);
-                    const Gain<real>* list = gains + (size_t)(u * width + base_c + source) * n_slots;
+                    const Gain<real>* list = gains + (size_t)(unit * width + base_c + source) * n_slots;
                     for (int m = from; m <= end; ++m) {
                         const Gain<real> gain = list[m];
                         if (!mine || !(gain.q > factor)) continue;
@@ -259,6 +303,7 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
             if (wants_errors && mine) {
                 tap_errors[(((size_t)blockIdx.x * room + s) * train_size + train_place) * taps + tap] = error * factor / tau;
             }
+            task = next;
         }
         __syncthreads();
 
@@ -276,9 +321,8 @@ __global__ void __launch_bounds__(1024, 1) layer_backward(
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// Gradients of several layers: each the sum of its blocks' sums, in their order. 256 threads: a weight each if there are few sums, else
-// eight threads share those of a weight.
-constexpr int MOST_GRADIENTS = 12, SHARED_FROM = 17;
+// Gradients of several layers: each the sum of its blocks' sums, in their order. 256 threads. (An optimizer may do that itself: adam_step.)
+constexpr int MOST_GRADIENTS = 12;
 
 struct Partial {
     const void* partial;  // [n_partial, size]
@@ -293,35 +337,13 @@ struct Partials {
 
 template <typename real>
 __global__ void __launch_bounds__(256) add_partial(Partials partials, int n_gradients) {
-    __shared__ real sums[8][33];
     start_after_previous();
     int which = 0;
     while (which + 1 < n_gradients && (int)blockIdx.x >= partials.of[which + 1].first_block) ++which;
     const Partial own = partials.of[which];
-    const real* partial = static_cast<const real*>(own.partial);
-    real* gradient = static_cast<real*>(own.gradient);
-    const int block = (int)blockIdx.x - own.first_block;
-    real sum = 0;
-    if (own.n_partial < SHARED_FROM) {
-        const long long w = (long long)block * 256 + threadIdx.x;
-        if (w >= own.size) return;
-#pragma unroll 8
-        for (int p = 0; p < own.n_partial; ++p) sum += partial[p * own.size + w];
-        gradient[w] = sum;
-        return;
-    }
-    const int column = threadIdx.x & 31, part = threadIdx.x >> 5;
-    const long long w = (long long)block * 32 + column;
-    if (w < own.size) {
-#pragma unroll 8
-        for (int p = part; p < own.n_partial; p += 8) sum += partial[p * own.size + w];
-    }
-    sums[part][column] = sum;
-    __syncthreads();
-    if (part == 0 && w < own.size) {
-        for (int p = 1; p < 8; ++p) sum += sums[p][column];
-        gradient[w] = sum;
-    }
+    const long long block = (int)blockIdx.x - own.first_block, w = own_sum(own.n_partial, own.size, block);
+    const real sum = sum_partial(static_cast<const real*>(own.partial), own.n_partial, own.size, block);
+    if (w >= 0) static_cast<real*>(own.gradient)[w] = sum;
 }
 
 // dL/dt of every event, the sum of its parts. blocks (any, B), 256 threads.

@@ -23,7 +23,8 @@ __global__ void __launch_bounds__(1024) dense_forward(
         const real* __restrict__ weights,  // [n_pre, n_post]
         int n_post, int width, int round, real tau, real c, real reset, real t_max, real last_factor, int n_slots,
         real* __restrict__ times, int* __restrict__ counts, real* __restrict__ slopes,  // [B, n_slots, n_post], [B, n_post]
-        unsigned long long* status) {      // [B, 4]: spikes, silent, overflowing, non-finite
+        unsigned long long* status,        // [B, 4]: spikes, silent, overflowing, non-finite
+        SpikeList<real> spikes) {
     constexpr int UNROLL = 8;
     extern __shared__ double shared_memory[];
     __shared__ real state_a[32], state_b[32];
@@ -99,7 +100,7 @@ __global__ void __launch_bounds__(1024) dense_forward(
         for (int list = begin; list < stop; list += LIST) {
             const real e_next = list + LIST < n ? intervals[list + LIST].e : e_end;
             const Kept<real> kept = {a_start + lane, b_start + lane, distance + lane, PITCH};
-            settle(kept, list / LIST, before_a, before_b, 1 / intervals[list].e, 1 / e_next);
+            settle(kept, list / LIST, before_a, before_b, reciprocal(intervals[list].e), reciprocal(e_next));
         }
         __syncthreads();
         if (warp == n_warps - 1) {
@@ -121,9 +122,15 @@ __global__ void __launch_bounds__(1024) dense_forward(
     __syncthreads();
     for (int place = threadIdx.x; place < 32 * n_slots; place += blockDim.x) {
         const int neuron = place & 31, slot = place >> 5;
-        if (neuron >= n_here) continue;
-        real* time = times + (s * n_slots + slot) * n_post + first_neuron + neuron;
-        *time = slot < trains[neuron].n ? min(-tau * log(*time), t_max) : Constants<real>::infinity();
+        const bool spiked = neuron < n_here && slot < trains[neuron].n;
+        real* kept = times + (s * n_slots + slot) * n_post + first_neuron + neuron;
+        const real y = spiked ? *kept : real(1);
+        Reserved reserved = {};
+        if (spikes.times) reserved = reserve(spikes.counts + s, spiked);
+        const real time = spiked ? min(-tau * log(y), t_max) : Constants<real>::infinity();
+        if (neuron < n_here) *kept = time;
+        const int to = reserved.first();
+        if (spiked && spikes.times) spikes.put(s, to, time, (first_neuron + neuron) * n_slots + slot);
     }
     if (warp == 0) {
         const Walk<real> walk = {state_a[lane], 0, trains[lane].n, trains[lane].overflow};

@@ -63,7 +63,7 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
             const real b = kept.b[list * kept.pitch] + warp_inclusive_sum(part);
             const real a = kept.a[list * kept.pitch] + warp_inclusive_sum(part * interval.e);
             const bool tested = interval.limit < Constants<real>::infinity();
-            real y_high = 1 / interval.e;
+            real y_high = reciprocal(interval.e);
             unsigned pending = FULL_WARP;  // events whose following interval is still to be searched
             while (!done) {
                 const bool hit = tested && (pending >> lane & 1) && crosses(a, b - train.fall, out.c, y_high, interval.y_low);
@@ -76,8 +76,8 @@ __device__ __forceinline__ void search(const Interval<real>* intervals, int n, c
                 }
                 const int first = __ffs(hits) - 1;
                 pending = FULL_WARP << first;
-                const Spike<real> spike = first_crossing(a, b - train.fall, out.c, y_high, interval.y_low);  // of use in one lane only
-                const real drop = __shfl_sync(FULL_WARP, out.reset / spike.y, first);
+                const Spike<real> spike = crossing_within(a, b - train.fall, out.c, y_high, interval.y_low);  // of use in one lane only
+                const real drop = __shfl_sync(FULL_WARP, out.reset * reciprocal(spike.y), first);
                 if (lane == first) {
                     keep_spike(out, train.n, spike);
                     y_high = spike.y;  // the rest of this interval begins at the spike

@@ -33,6 +33,17 @@ def make_events(case, times, counts, dtype):
     return events
 
 
+def listed(times, counts):
+    """The spikes of trains [B, K, N] -> for each sample (times, ranks), rank = neuron * K + slot, by neuron and slot (NumPy)."""
+    times, counts = by_neuron(times), to_numpy(counts)
+    n_slots = times.shape[2]
+    samples = []
+    for trains, numbers in zip(times, counts, strict=True):
+        ranks = np.flatnonzero(np.arange(n_slots) < numbers[:, None])
+        samples.append((trains.reshape(-1)[ranks], ranks))
+    return samples
+
+
 def run_forward(case, events, weights, neuron, t_max, n_slots, dtype, variant=None):
     """ops.spike_times on poisoned outputs -> times, counts, slopes (device arrays) and status (summed, NumPy)."""
     batch, n_post = events.batch, weights.shape[0]

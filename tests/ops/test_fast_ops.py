@@ -1,6 +1,7 @@
 """Operations that do several in one launch, bit by bit against those they take the place of (CUDA only)."""
 
 import importlib
+import itertools
 import unittest
 from unittest import mock
 
@@ -13,7 +14,7 @@ from bats.ops.conv_geometry import convolve, pool
 from bats.ops.neuron import Neuron
 from bats.spikes import EventList
 from tests.devices import Cuda
-from tests.ops.cases import random_trains
+from tests.ops.cases import listed, make_events, random_trains
 
 sorting = importlib.import_module("bats.ops.sort_events")  # bats.ops has the function under this name
 
@@ -54,14 +55,65 @@ class FastOperations(Cuda):
                     pooled = [EventList.allocate(self.xp, 4, geometry.n_post, n_slots * 6, dtype) for _ in range(2)]
                     behind = convolve(geometry.post_shape, (2, 2, 3), 1, 1)
                     neuron = Neuron.make(0.5, 0.1, 0.1, dtype)
-                    fields = [ops.allocate_fields(self.xp, 4, behind, pooled[0].times.shape[1], np.dtype(dtype)) for _ in range(2)]
+                    capacity = pooled[0].times.shape[1]
+                    fields = [ops.allocate_fields(self.xp, 4, behind, capacity, np.dtype(dtype), with_masks=True) for _ in range(2)]
+                    for one in fields:
+                        one.masks.fill(0xAAAAAAAA)
                     ops.bucket_sort(trains, numbers, geometry, pooled[0], (behind, neuron, fields[0]))
                     ops.pool_events(lists[1], geometry, pooled[1])
                     self.assert_equal_lists(*pooled)
                     self.check_places(fields, behind, neuron, pooled[1], np.dtype(dtype))
 
+    def test_bucket_sort_from_a_list(self):
+        """The bits that it makes from trains, whatever the order of the list; the trains are not looked at, and the list is empty then."""
+        shape = (9, 7, 11)
+        cases = ((1, None, False), (3, 0.25, False), (2, None, True), (8, 0.01, False))  # the last: more spikes than one round of loads
+        pools = (None, pool(shape, (3, 7)), pool(shape, (2, 3)))  # the last leaves neurons out
+        for dtype in (np.float32, np.float64):
+            for (n_slots, grid, crowd), geometry in itertools.product(cases, pools):
+                with self.subTest(dtype=dtype.__name__, n_slots=n_slots, grid=grid, crowd=crowd, geometry=geometry):
+                    self.check_list(np.dtype(dtype), shape, n_slots, grid, crowd, geometry)
+
+    def check_list(self, dtype, shape, n_slots, grid, crowd, geometry, batch=4):
+        rng, n = np.random.default_rng(4), int(np.prod(shape))
+        times, counts = random_trains(rng, batch, n, n_slots, 1.0, grid, full=n_slots == 8)
+        counts[1], times[1] = 0, np.inf
+        counts[3, 1:], times[3, 1:] = 0, np.inf
+        if crowd:
+            times[:, 5:] = 0.5 + 1e-6 * times[:, 5:]
+        trains, numbers = self.array(times.transpose(0, 2, 1), dtype), self.array(counts, np.int32)
+        spikes = ops.SpikeList.allocate(self.xp, batch + 2, n * n_slots, dtype)
+        spikes.times.fill(np.nan)
+        spikes.ranks.fill(-(2**31))
+        for b, (own_times, ranks) in enumerate(listed(trains, numbers)):
+            order = rng.permutation(len(ranks))
+            spikes.times[b, : len(ranks)], spikes.ranks[b, : len(ranks)] = self.array(own_times[order]), self.array(ranks[order], np.int32)
+            spikes.counts[b] = len(ranks)
+        spikes.filled = True
+        poisoned = self.poisoned(trains.shape, dtype), self.poisoned(numbers.shape, np.int32)
+        n_out, slots = (n, n_slots) if geometry is None else (geometry.n_post, n_slots * geometry.window_x * geometry.window_y)
+        grid_out = shape if geometry is None else geometry.post_shape
+        behind, neuron = convolve(grid_out, (2, 1, 3), 1, 1), Neuron.make(0.5, 0.1, 0.1, dtype)
+        found = []
+        for source, taken in ((poisoned, spikes), ((trains, numbers), spikes), ((trains, numbers), None)):  # the second time it is empty
+            events = EventList.allocate(self.xp, batch, n_out, slots, dtype)
+            fields = ops.allocate_fields(self.xp, batch, behind, events.times.shape[1], dtype, with_masks=True)
+            fields.masks.fill(0xAAAAAAAA)
+            ops.bucket_sort(*source, geometry, events, (behind, neuron, fields), taken)
+            found.append((events, fields))
+            np.testing.assert_array_equal(to_numpy(spikes.counts), 0)
+            self.assertFalse(spikes.filled)
+        expected, expected_fields = found.pop()
+        self.assertGreater(int(expected.counts.sum()), 300)
+        for events, fields in found:
+            self.assert_equal_lists(events, expected)
+            np.testing.assert_array_equal(to_numpy(fields.masks), to_numpy(expected_fields.masks))
+            for name, (b, length) in itertools.product(("factors", "places"), enumerate(to_numpy(expected.counts))):
+                rows = (to_numpy(getattr(one, name))[b, :length] for one in (fields, expected_fields))
+                np.testing.assert_array_equal(*rows, name)
+
     def check_places(self, fields, geometry, neuron, events, dtype):
-        """factors and places as conv_forward makes them itself."""
+        """factors, places and masks as conv_forward makes them itself."""
         n = events.batch
         trains = [self.xp.zeros((n, 1, geometry.n_post), dtype=dtype) for _ in range(2)]
         weights, counts = self.xp.zeros(geometry.weight_shape, dtype=dtype), self.xp.zeros((n, geometry.n_post), dtype=np.int32)
@@ -69,6 +121,44 @@ class FastOperations(Cuda):
         for b, n in enumerate(to_numpy(events.counts)):
             for name in ("factors", "places"):
                 np.testing.assert_array_equal(to_numpy(getattr(fields[0], name))[b, :n], to_numpy(getattr(fields[1], name))[b, :n], name)
+            if fields[0].masks is not None:
+                self.check_masks(to_numpy(fields[0].masks)[b], geometry, to_numpy(events.neurons)[b, :n])
+                np.testing.assert_array_equal(*(to_numpy(one.masks)[b, : (n + 31) // 32] for one in fields))
+
+    def test_masks_of_many_positions(self):
+        """More than the 32 that one word holds, and just as many; strides, padding, filters that overlap and that leave gaps."""
+        rng = np.random.default_rng(3)
+        for shape, filters, strides, paddings in (
+            ((60, 50, 2), (5, 3, 1), (1, 2), (2, 1)), ((20, 18, 3), (5, 3, 1), 1, 0), ((70, 9, 1), (2, 2, 1), (3, 1), 0),
+        ):  # fmt: skip
+            with self.subTest(shape=shape):
+                geometry = convolve(shape, filters, strides, paddings)
+                events = make_events(self, *random_trains(rng, 2, geometry.n_pre, 1, 1.0), np.float32)
+                fields = ops.allocate_fields(self.xp, 2, geometry, events.times.shape[1], np.dtype(np.float32), with_masks=True)
+                fields.masks.fill(0xAAAAAAAA)
+                trains = [self.xp.zeros((2, 1, geometry.n_post), dtype=np.float32) for _ in range(2)]
+                weights = self.xp.zeros(geometry.weight_shape, dtype=np.float32)
+                counts = self.xp.zeros((2, geometry.n_post), dtype=np.int32)
+                neuron = Neuron.make(0.5, 0.1, 0.1, np.float32)
+                ops.conv_forward(
+                    events, weights, geometry, neuron, 2.0, trains[0], counts, trains[1], self.status(2), fields, variant="events"
+                )
+                for b, n in enumerate(to_numpy(events.counts)):
+                    self.check_masks(to_numpy(fields.masks)[b], geometry, to_numpy(events.neurons)[b, :n])
+
+    def check_masks(self, masks, geometry, neurons):
+        """Bit by bit, from the definition of the convolution."""
+        x, y, _ = np.unravel_index(neurons, (geometry.pre_x, geometry.pre_y, geometry.pre_c))
+        for place, n_filter, stride, padding, first, n_post in (
+            (x, geometry.filter_x, geometry.stride_x, geometry.padding_x, 0, geometry.post_x),
+            (y, geometry.filter_y, geometry.stride_y, geometry.padding_y, geometry.post_x, geometry.post_y),
+        ):
+            for p in range(n_post):
+                sees = (place + padding >= p * stride) & (place + padding < p * stride + n_filter)
+                bits = np.zeros(-(-len(sees) // 32) * 32, bool)
+                bits[: len(sees)] = sees
+                words = np.packbits(bits, bitorder="little").view(np.uint32)
+                np.testing.assert_array_equal(masks[: len(words), first + p], words)
 
     def test_encode_next(self):
         """Images of one value, of two, of all, small and large: events, labels, cursor as on the CPU, twice; places for a convolution."""
