@@ -1,12 +1,12 @@
 """Time and memory of whole training steps: the jobs of experiments/mnist and the Fashion-MNIST network.
 
 Method: the network is first trained for --warm-up steps, so that the spikes are those of a network at work. Then steps follow one
-another as in training, and a step lasts from the end of the one before to its own end, by device events on CUDA and by a wall
-clock on the CPU; the median is reported. On CUDA ten steps are one graph, as in a training, and a time is the mean of ten
-(steps_per_time; 1 where a record has none). ms_per_step_alone is that of single steps on an idle device, each waited for: it includes
-what otherwise overlaps with the step before (records before 2026-11-26 hold this one as ms_per_step). An
-epoch is timed as a user sees it: 60 000 images, order and metrics included; so is inference, with its parts beside it
-(inference.py). Memory is what the run holds beside the images; event_table_mb of it is the fused step's list of their events.
+another as in training, and a step lasts from the end of the one before to its own end, by device events on CUDA and by a wall clock
+on the CPU; the median is reported. On CUDA up to forty steps are one graph, as in a training, and a time is the mean of these
+(steps_per_time; 1 where a record has none); there are then at least 50 times. ms_per_step_alone is that of single steps on an idle
+device, each waited for: it includes what otherwise overlaps with the step before (records before 2026-11-26 hold this one as
+ms_per_step). An epoch is timed as a user sees it: 60 000 images, order and metrics included; so is inference, with its parts beside
+it (inference.py). Memory is what the run holds beside the images; event_table_mb of it is the fused step's list of their events.
 
     python benchmarks/training.py --device cuda --fused both --jobs count ttfs conv fashion --out results/training_cuda.json
     python benchmarks/training.py --device cuda --jobs fashion --data fashion_mnist.npz --batches 5
@@ -24,6 +24,7 @@ from jobs import JOBS, Work, default_batches, describe, epoch, load_data
 import bats
 from bats.step import Step
 
+LEAST_TIMES = 50
 FUSED = {"off": (False,), "on": ("auto",), "both": (False, "auto")}
 
 
@@ -40,11 +41,12 @@ def measure(job, batch, device, dtype, data, warm_up, steps, fused, inference_ba
         raise NotFusedError(work.step.fused_reason)
     work.train_steps(warm_up)
     work.step.metrics()
-    times, alone = work.steps_in_a_row(steps, clock), work.timed_steps(steps, clock)
+    times = work.steps_in_a_row(max(LEAST_TIMES, steps // work.at_once), clock)
+    alone = work.timed_steps(steps, clock)
     metrics, held = work.step.metrics(), work.images_held
     row = {
         "job": job, "batch": batch, "steps": steps, "fused": work.step.fused, "fused_reason": work.step.fused_reason,
-        "steps_per_time": work.at_once,
+        "steps_per_time": work.at_once, "times": len(times),
         "ms_per_step": statistics.median(times), "ms_per_step_p90": statistics.quantiles(times, n=10)[-1],
         "ms_per_step_alone": statistics.median(alone),
         "samples_per_second": 1e3 * batch / statistics.median(times),

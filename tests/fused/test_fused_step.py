@@ -140,7 +140,7 @@ class Checks:
         """The first kernel looks at them one by one where no other neuron of the warp fires twice; their slots suffice, or do not."""
         for n_busy, max_n_spike in ((1, 60), (2, 60), (3, 60), (2, 3)):
 
-            def change(times, counts, layers, n_busy=n_busy):
+            def change(times, counts, layers, n_busy=n_busy, max_n_spike=max_n_spike):
                 busy = np.arange(n_busy) * 11 + 2
                 strong = np.abs(layers[0].weights[busy]) * 3
                 layers[0].weights, layers[0].max_n_spike = layers[0].weights * 0.1, max_n_spike
