@@ -155,6 +155,9 @@ class Step:
                 self._launch(batch, training)
 
         if self.graph:
+            if self._fused is None:
+                for layer in self.network.layers[1:]:  # a replay finds the layers as a pass does
+                    layer.use(batch)
             self._graphs.run((training, batch, steps), launch, self._workspaces())
         else:
             launch()

@@ -330,6 +330,24 @@ class SpikeLists(Cuda):
             with self.subTest(t_max=t_max):
                 self.assert_same(self.forward(t_max, broken_off)[0], self.forward(t_max)[0])
 
+    def test_replay_after_a_pass_that_no_sort_follows(self):
+        rng = np.random.default_rng(5)
+        source = LatencyImages(rng.integers(0, 256, (7, 144)).astype(np.uint8), rng.integers(0, 5, 7))
+        trains = random_trains(rng, 4, 144, 1, 0.25)
+        weights = []
+        for broken_off in (False, True):
+            network, _ = self.network()
+            step = Step(network, bats.SpikeCountClassLoss(5, 1), source, 7, 0.3, bats.AdamOptimizer(0.003))
+            for k in range(5):
+                step.train(np.arange(7))
+                if broken_off and k == 3:
+                    with mock.patch.object(ops, "bucket_sort", mock.Mock(side_effect=KeyboardInterrupt)):
+                        with self.assertRaises(KeyboardInterrupt):
+                            network.forward(*trains, 0.3, training=True)
+                    self.assertTrue(network.layers[1].spike_list.filled)
+            weights.append([to_numpy(layer.weights) for layer in network.trainable_layers])
+        self.assert_same(*weights)
+
 
 del test_conv_against_oracle, test_networks_against_oracle  # else their classes would run here again
 

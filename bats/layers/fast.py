@@ -32,8 +32,8 @@ class FastPath:
         return self.enabled and layer.xp is not np and layer.grid is None and t_max <= float(layer.neuron.length)
 
     # ------------------------------------------------------------------------------------------------------------------
-    def _drop_spikes(self):
-        """Forgets the spikes of an earlier pass that no sort took: the next one would take them for its own."""
+    def drop_spikes(self):
+        """Forgets the spikes of a pass that was broken off before its sort, which the next sort would take for its own."""
         if self.spikes is not None:
             self.spikes.clear()
 
@@ -50,7 +50,6 @@ class FastPath:
 
     def forward_dense(self, events, t_max, space, sorts):
         """sorts: whether a sort of the spikes follows."""
-        self._drop_spikes()
         self._one_origin = self._reaches(t_max)
         layer = self.layer
         if not self._one_origin or (events.n_slots == 1 and layer.n_neurons >= self.WARP_BELOW):
@@ -77,7 +76,6 @@ class FastPath:
         return layer.geometry, layer.neuron, self._current
 
     def forward_conv(self, events, t_max, space, sorts):
-        self._drop_spikes()
         layer, prepared = self.layer, self._prepared
         self._one_origin = prepared or self.prepare(events, t_max) is not None
         self._prepared = False

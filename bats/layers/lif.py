@@ -184,6 +184,7 @@ class LIFLayer(WeightedLayer):
     def use(self, batch):
         """Says how many samples the next passes have; None: what the layer holds is not of the last pass."""
         self._batch = batch
+        self._fast.drop_spikes()
 
     # ------------------------------------------------------------------------------------------------------------------
     def forward(self, events, t_max, sort=True, pooled=False):
