@@ -3,9 +3,10 @@
 Synthetic spike trains (scaling_cases.py): 784 inputs, 140 events per sample, 800 hidden neurons, batch 64, thresholds of the
 MNIST count job; one of these grows at a time (the events at batch 16 with 128 hidden neurons), weights are scaled so that
 neurons go on firing as they do. Adam at learning rate 0, so that all steps do the same work. Time is the median of --steps
-steps in a row (Clock.in_a_row), of fewer where they are slow (--seconds per point); a spike is an input event or a spike of a
-layer. Memory is what the step holds beside the data (the fused step's list of their events counts as data). A point that needs
-more than --memory-gb, or runs out of memory or time, is left out with the reason.
+steps in a row (Clock.in_a_row), of fewer where they are slow (--seconds per point); as in a training, several of them may be
+one graph, of whose time each has its share (steps_per_time; 1 where a record has none). A spike is an input event or a spike of
+a layer. Memory is what the step holds beside the data (the fused step's list of their events counts as data). A point that
+needs more than --memory-gb, or runs out of memory or time, is left out with the reason.
 
     python benchmarks/scaling.py --device cuda --out results/scaling_cuda.json --plot results/figures/scaling.png
     python benchmarks/scaling.py --device cpu --quick
@@ -66,22 +67,28 @@ def _figures(case, kind, device, options):
     held = clock.memory()
     wanted = max(4, min(options.steps, int(1e3 * options.seconds / max(slow, 1e-6))))
     many = max(4, min(ROW, wanted + 1, MOST_INDICES // case.batch))  # steps in a row
-    order = np.tile(order, many)
+    at_once = max(1, min(step.steps_at_once, wanted // 4, MOST_INDICES // (many * case.batch)))
+    order = np.tile(order, many * at_once)
+
+    def some():
+        step.train_next(steps=at_once)
+
     for _ in range(2):  # a longer order is another array: captured anew
         step.start(order)
-        clock.in_a_row(step.train_next, 2)
+        clock.in_a_row(some, 2)
     step.reset_metrics()
     times = []
-    while len(times) < wanted:
+    while at_once * len(times) < wanted:
         step.start(order)
-        times += clock.in_a_row(step.train_next, many)[1:]  # the first waits for its launch
+        times += [time / at_once for time in clock.in_a_row(some, many)[1:]]  # the first waits for its launch
     layers = step.metrics()["layers"]
     ms, spikes = statistics.median(times), case.events + sum(layer["spikes_per_sample"] for layer in layers.values())
     table = getattr(getattr(step, "_fused", None), "table", None)
     table_bytes = 0 if table is None else sum(getattr(array, "nbytes", 0) for array in vars(table).values())
     memory = None if before is None else (held - before - data_bytes - table_bytes) / 1e6
     return {
-        "steps": len(times), "ms_per_step": ms, "spikes_per_sample": spikes, "ns_per_spike": 1e6 * ms / (case.batch * spikes),
+        "steps": at_once * len(times), "steps_per_time": at_once, "ms_per_step": ms, "spikes_per_sample": spikes,
+        "ns_per_spike": 1e6 * ms / (case.batch * spikes),
         "memory_mb": memory, "weights_mb": weights / 1e6, "spikes_mb": 12 * case.batch * spikes / 1e6, "data_mb": data_bytes / 1e6,
         "event_table_mb": table_bytes / 1e6, "overflow": sum(layer["overflow"] for layer in layers.values()),
     }  # fmt: skip

@@ -3,7 +3,8 @@
 //
 // A warp owns one position of one sample and up to 32 of its channels, a lane each. It takes the sample's events 128
 // at a time, keeps those of its receptive field in a queue in shared memory and walks through the queue 32 by 32, with one comparison
-// per event and neuron (lif/interval.cuh). What it kept it also writes to a list, from which the backward pass starts.
+// per event and neuron (lif/interval.cuh). What it kept it also writes to a list, from which the backward pass starts. With up to 16
+// channels a warp owns two positions.
 #include "common/block.cuh"
 #include "conv/field_masks.cuh"
 #include "conv/records.cuh"

@@ -1,7 +1,7 @@
 #pragma once
-// Which positions see which events, as bits. The masks of 32 events that follow one another are post_x + post_y words: a bit of word px says
-// that the event lies in the columns that positions (px, any) see, a bit of word post_x + py the same of the rows. An event lies in
-// the receptive field of (px, py) if both bits are set.
+// Which positions see which events, as bits. The masks of 32 events that follow one another are post_x + post_y words: a bit of word px
+// says that the event lies in the columns that positions (px, any) see, a bit of word post_x + py the same of the rows. An event lies
+// in the receptive field of (px, py) if both bits are set.
 #include "common/block.cuh"
 #include "conv/records.cuh"
 

@@ -1,6 +1,6 @@
 #pragma once
-// Roots and reciprocals of the fused step. float: the hardware's approximations, off by at most about one unit in the last place and many
-// times faster than correct rounding; double: correctly rounded.
+// Roots and reciprocals of the fused steps and of the layers' fast forward passes. float: the hardware's approximations, off by at most
+// about one unit in the last place and many times faster than correct rounding; double: correctly rounded.
 
 __device__ __forceinline__ float reciprocal(float x) {
     float y;

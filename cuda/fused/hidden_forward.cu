@@ -3,8 +3,9 @@
 // A lane owns a neuron and a warp (sample, 32 neurons); the warps of a block take different samples of the same neurons, so that
 // they find each other's weights in the first-level cache. The sums a and b are kept without resets, and the resets in one sum R
 // ("fall"): UNROLL events are added in a row, and the largest of one bound per event (crossing_limit) says whether a spike is possible
-// among them. Only there is the first such event of every lane looked up and the exact test made. The interval after the last event, in
-// which half of the spikes lie, is tested on its own. Spikes are appended to the list of the warp as they come.
+// among them. Only there is the first such event of every lane looked up and the exact test made; where one or two neurons then fire on,
+// all lanes look at one of them, an event each. The interval after the last event, in which half of the spikes lie, is tested on its
+// own. Spikes are appended to the list of the warp as they come.
 #include "common/block.cuh"
 #include "fused/batch.cuh"
 #include "fused/dependent_launch.cuh"
@@ -31,7 +32,7 @@ __device__ __forceinline__ Interval<real> make_interval(real e, real e_next, rea
 
 // A warp's shared memory: the events of its tile, and what fire_alone needs.
 template <typename real>
-struct __align__(16) Room {
+struct Room {
     Interval<real> intervals[TILE];
     unsigned rows[TILE + UNROLL];  // of the weights; the last ones are only loaded
     real sums[2 * UNROLL];
@@ -183,8 +184,8 @@ __device__ __forceinline__ void fire_alone(Neurons<real>& neurons, int owner, co
 // UNROLL events from `base` on, whose weights w give way to those of the UNROLL events after them, and the spikes in the intervals after
 // the events.
 template <typename real>
-__device__ __forceinline__ void add_events(Neurons<real>& neurons, Room<real>& room, int base, real (&w)[UNROLL], const Column& column, real c,
-                                           real reset, const SpikeStore<real>& store) {
+__device__ __forceinline__ void add_events(Neurons<real>& neurons, Room<real>& room, int base, real (&w)[UNROLL], const Column& column,
+                                           real c, real reset, const SpikeStore<real>& store) {
     const Interval<real>* intervals = room.intervals + base;
     real a[UNROLL], b[UNROLL], bound[UNROLL];
 #pragma unroll
@@ -309,7 +310,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
         early = false;
     };
     if (!early) start_after_previous();
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     samples += *cursor;
     const int s = choose_sample(samples, batch);
     if (s < 0) {
