@@ -76,7 +76,8 @@ def ops(record, path):
 
 def training(record, path):
     """Milliseconds per step against the batch size, a panel per job."""
-    jobs = list(dict.fromkeys(row["job"] for row in record["rows"]))
+    measured = [row for row in record["rows"] if "cpu" not in row]  # the table has a line of another machine
+    jobs = list(dict.fromkeys(row["job"] for row in measured))
     columns = min(2, len(jobs))
     figure = new_figure(0.6 + 4.4 * columns, 0.5 + 3.2 * -(-len(jobs) // columns))
     axes = np.atleast_1d(figure.subplots(-(-len(jobs) // columns), columns)).ravel()
@@ -84,7 +85,7 @@ def training(record, path):
         axis.set_visible(False)
     for axis, job in zip(axes, jobs, strict=False):
         for kind, colour in COLOURS.items():
-            own = [row for row in record["rows"] if row["job"] == job and row["fused"] == (kind == "fused")]
+            own = [row for row in measured if row["job"] == job and row.get("fused", False) == (kind == "fused")]  # old records: plain
             rows = sorted((row["batch"], row["ms_per_step"]) for row in own)
             if rows:
                 axis.plot(*zip(*rows, strict=True), color=colour, marker="o", markersize=4, linewidth=1.3, label=f"{kind} step")
@@ -185,7 +186,7 @@ def accuracy_fused(record, path):
 
 
 FIGURES = {
-    "ops_cuda": ops, "ops_cpu": ops, "training_cuda": training, "scaling_cuda": scaling, "scaling_cpu": scaling, "peers_cuda": peers,
+    "ops_cuda": ops, "ops_cpu": ops, "table_cuda": training, "scaling_cuda": scaling, "scaling_cpu": scaling, "peers_cuda": peers,
     "accuracy_fused_cuda": accuracy_fused,
 }  # fmt: skip
 

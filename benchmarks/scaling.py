@@ -8,7 +8,7 @@ one graph, of whose time each has its share (steps_per_time; 1 where a record ha
 a layer. Memory is what the step holds beside the data (the fused step's list of their events counts as data). A point that
 needs more than --memory-gb, or runs out of memory or time, is left out with the reason.
 
-    python benchmarks/scaling.py --device cuda --out results/scaling_cuda.json --plot results/figures/scaling.png
+    python benchmarks/scaling.py --device cuda --out results/scaling_cuda.json --plot results/figures/scaling_cuda.png
     python benchmarks/scaling.py --device cpu --quick
 """
 
