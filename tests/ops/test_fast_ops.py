@@ -209,6 +209,28 @@ class FastOperations(Cuda):
                     np.testing.assert_array_equal(value, optimizers[1].state()[name], name)
                 self.assertEqual(float(optimizers[0].state()["steps"]), 4)
 
+    def test_adam_step_of_gradients_that_are_to_be_added_up(self):
+        """The bits of add_partial and a step after it, for few sums and for so many that threads share them; the gradients are left."""
+        rng = np.random.default_rng(4)
+        shapes, sums = ((3, 5), (700, 3), (9, 40), (1, 1)), (1, 16, 41, 0)  # 0: already made
+        for dtype in (np.float32, np.float64):
+            optimizers = bats.AdamOptimizer(0.01), bats.AdamOptimizer(0.01)
+            weights = [[self.array(w, dtype) for w in (np.ones(shape) for shape in shapes)] for _ in range(2)]
+            for _ in range(3):
+                made = [rng.normal(size=shape) for shape in shapes]
+                partials = [self.array(rng.normal(size=(n, *shape)), dtype) for n, shape in zip(sums, shapes, strict=True)]
+                gradients = [[self.poisoned(shape, dtype) for shape in shapes] for _ in range(2)]
+                for own in gradients:
+                    own[3][...] = self.array(made[3], dtype)
+                pending = [[(partials[k], sums[k], own[k]) for k in range(3)] for own in gradients]
+                ops.add_partial(pending[0])
+                optimizers[0].update(weights[0], gradients[0])
+                optimizers[1].update(weights[1], gradients[1], pending[1])
+                for a, b in zip(weights[0] + gradients[0], weights[1] + gradients[1], strict=True):
+                    np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+        with self.assertRaisesRegex(ValueError, "pending: expected gradients of the parameters"):
+            optimizers[1].update(weights[1], gradients[1], [(partials[0], 1, self.poisoned(shapes[0], dtype))])
+
     def test_spike_count_class_step(self):
         """Loss, errors, predictions and totals of the three operations, with ties and silent samples."""
         rng = np.random.default_rng(3)
