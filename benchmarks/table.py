@@ -58,7 +58,8 @@ def lines_of(rows):
 def markdown(record):
     machine = record["environment"].get("gpu") or record["environment"]["cpu"]
     lines = [
-        f"`{record['command']}`, {record['date']}, {machine}, float32. Medians of {record['steps']} steps; targets: issue 4, on an H200.",
+        f"`{record['command']}`, {record['date']}, {machine}, float32. "
+        "Medians; on CUDA a time is the mean of the steps of one graph (training.py). Targets: issue 4, on an H200.",
         "",
         "| job | batch | what | measured | target | measured / target | step |",
         "|---|---|---|---|---|---|---|",

@@ -77,12 +77,16 @@ def adam_step(parameters, schedule, beta1, beta2, epsilon, nesterov, ticket, pen
         first += blocks(gradient.size, 256 if n < SHARED_FROM else 32)
     if sums:
         raise ValueError(f"pending: expected gradients of the parameters, received {len(sums)} of others")
-    if first:
-        run(
-            kernels.kernel("optim/optimizers", "adam_step", dtype), (first,), 256,
-            (table, np.int32(len(parameters)), schedule, np.float64(beta1), np.float64(beta2),
-             dtype.type(epsilon), np.int32(nesterov), ticket),
-        )  # fmt: skip
+    if not first:
+        return
+    kernel = kernels.kernel("optim/optimizers", "adam_step", dtype)
+    arguments = (
+        table, np.int32(len(parameters)), schedule, np.float64(beta1), np.float64(beta2), dtype.type(epsilon), np.int32(nesterov), ticket
+    )  # fmt: skip
+    if pending:  # the kernel before is of a backward pass
+        run(kernel, (first,), 256, arguments)
+    else:  # it may be another step, which must have ended: schedule and moments are read before gradients are waited for
+        kernel((first,), (256,), arguments)
 
 
 def _launch(name, gradient, arguments):

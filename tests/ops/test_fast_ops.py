@@ -231,6 +231,20 @@ class FastOperations(Cuda):
         with self.assertRaisesRegex(ValueError, "pending: expected gradients of the parameters"):
             optimizers[1].update(weights[1], gradients[1], [(partials[0], 1, self.poisoned(shapes[0], dtype))])
 
+    def test_adam_steps_one_after_the_other(self):
+        """Nothing between them: a step begins when the one before has ended, for it reads what that one writes."""
+        rng = np.random.default_rng(5)
+        gradient = self.array(rng.normal(size=(900, 700)), np.float32)
+        optimizers = bats.AdamOptimizer(0.01), bats.AdamOptimizer(0.01)
+        weights = [self.array(np.ones(gradient.shape), np.float32) for _ in optimizers]
+        with mock.patch.object(importlib.import_module("bats.ops.optimizers"), "run", side_effect=AssertionError("it may begin early")):
+            for _ in range(30):
+                optimizers[0].update([weights[0]], [gradient])
+        with mock.patch.object(bats.AdamOptimizer, "_at_once", lambda *_: False):
+            for _ in range(30):
+                optimizers[1].update([weights[1]], [gradient])
+        np.testing.assert_array_equal(to_numpy(weights[0]), to_numpy(weights[1]))
+
     def test_spike_count_class_step(self):
         """Loss, errors, predictions and totals of the three operations, with ties and silent samples."""
         rng = np.random.default_rng(3)
