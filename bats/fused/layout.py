@@ -108,7 +108,7 @@ def output_bytes(threads, list_capacity, chunk, staged, n_hidden, n_out, n_slots
     sort = blocks(4 * (BUCKETS * threads + 4) + list_capacity * (itemsize + 4), itemsize)
     scratch = _up(max(sort, 2 * even * (chunk + chunk // SEGMENT)), 4)
     reals = [(n_hidden + 1) * even if staged else 0, list_capacity, even * blocks(chunk, 32), 2 * even * blocks(chunk, 32 * SEGMENT)]
-    reals += [2 * even, n_out, *[n_out * n_slots] * 2, n_out, scratch]
+    reals += [2 * even, n_out, *[n_out * n_slots] * 2, scratch]
     integers = list_capacity + 2 * n_out + blocks(n_hidden, 32) + n_hidden + n_out + 1 + 32
     return sum(_up(n, 4) for n in reals) * itemsize + 4 * integers, scratch
 

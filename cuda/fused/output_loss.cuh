@@ -1,72 +1,81 @@
 #pragma once
-// Losses and read-outs of the fused step, one warp each, lanes over the outputs (docs/theory.md; losses/losses.cu).
+// Losses and read-outs of the fused step, by whole warps, lanes over the outputs (docs/theory.md; losses/losses.cu).
 #include "common/block.cuh"
 #include "common/constants.cuh"
 
 constexpr int SPIKE_COUNT = 0, FIRST_SPIKE = 1;  // losses
 
-// Returns the loss; error[o] holds for every spike (count) or for the first one (first spike).
+// The loss of one sample whose outputs have `counts` spikes, the first ones at q[o n_slots]. Every warp that asks for something makes its
+// own: nobody waits for another one's.
 template <typename real>
-__device__ __forceinline__ real loss_and_errors(int kind, const real* out_factors, const int* out_counts, int n_out, int n_slots, int label,
-                                                real tau, real parameter1, real parameter2, real* error) {
-    const int lane = threadIdx.x & 31;
-    real total = 0;
-    if (kind == SPIKE_COUNT) {
+struct Loss {
+    int kind, label;
+    real tau, parameter1, parameter2;  // count: target_true, target_false; first spike: tau of the loss, loss of a silent label
+    const real* q;
+    const int* counts;
+    int n_out, n_slots;
+    real first, total, own;            // first spike: the first q of all, the sum of all terms, the term of output `lane`
+    bool silent;
+
+    __device__ __forceinline__ Loss(int kind, int label, real tau, real parameter1, real parameter2, const real* q, const int* counts,
+                                    int n_out, int n_slots)
+        : kind(kind), label(label), tau(tau), parameter1(parameter1), parameter2(parameter2), q(q), counts(counts), n_out(n_out),
+          n_slots(n_slots), first(Constants<real>::infinity()), total(0), own(0), silent(counts[label] == 0) {
+        if (kind == SPIKE_COUNT) return;
+        const int lane = threadIdx.x & 31;
 #pragma unroll 1
         for (int o = lane; o < n_out; o += 32) {
-            const real missing = (o == label ? parameter1 : parameter2) - out_counts[o];
-            total += missing * missing / 2;
-            error[o] = missing;
+            if (counts[o] > 0) first = min(first, q[o * n_slots]);
         }
-        return warp_sum(total);
-    }
-    real first = Constants<real>::infinity();
 #pragma unroll 1
-    for (int o = lane; o < n_out; o += 32) {
-        if (out_counts[o] > 0) first = min(first, out_factors[o * n_slots]);
-    }
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(FULL_WARP, first, distance));
+        for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(FULL_WARP, first, distance));
 #pragma unroll 1
-    for (int o = lane; o < n_out; o += 32) {
-        error[o] = out_counts[o] > 0 ? exp(-tau * log(out_factors[o * n_slots] / first) / parameter1) : real(0);
-        total += error[o];
+        for (int o = lane; o < n_out; o += 32) {
+            const real one = term(o);
+            total += one;
+            own = o == lane ? one : own;
+        }
+        total = warp_sum(total);
     }
-    total = warp_sum(total);
-    const bool silent = out_counts[label] == 0;
-#pragma unroll 1
-    for (int o = lane; o < n_out; o += 32) {
+
+    __device__ __forceinline__ real missing(int o) const { return (o == label ? parameter1 : parameter2) - counts[o]; }
+    __device__ __forceinline__ real term(int o) const {
+        return counts[o] > 0 ? exp(-tau * log(q[o * n_slots] / first) / parameter1) : real(0);
+    }
+
+    // Of output o, the same in all lanes: for every spike (count) or for the first one (first spike).
+    __device__ __forceinline__ real error(int o) const {
+        if (kind == SPIKE_COUNT) return missing(o);
+        const real of_output = o < 32 ? __shfl_sync(FULL_WARP, own, o) : term(o);
         const real wanted = o == label ? real(1) : real(0);
-        error[o] = silent || out_counts[o] == 0 ? real(0) : (wanted - error[o] / total) / parameter1;
+        return silent || counts[o] == 0 ? real(0) : (wanted - of_output / total) / parameter1;
     }
-    return silent ? parameter2 : tau * log(out_factors[label * n_slots] / first) / parameter1 + log(total);
-}
 
-// Whether output o, with `count` spikes from q on, is read out rather than the other one: more spikes (count), then the earlier first
-// spike, then the lower number.
-template <typename real>
-__device__ __forceinline__ bool read_before(int kind, int o, int count, real q, int other, int other_count, real other_q) {
-    if ((count > 0) != (other_count > 0)) return count > 0;
-    if (kind == SPIKE_COUNT && count != other_count) return count > other_count;
-    return q != other_q ? q < other_q : o < other;
-}
-
-// The class, -1 if all outputs are silent; to all lanes.
-template <typename real>
-__device__ __forceinline__ int read_out(int kind, const real* out_factors, const int* out_counts, int n_out, int n_slots) {
-    int best = threadIdx.x & 31, count = 0;
-    real q = Constants<real>::infinity();
+    __device__ __forceinline__ real value() const {
+        if (kind == FIRST_SPIKE) return silent ? parameter2 : tau * log(q[label * n_slots] / first) / parameter1 + log(total);
+        real sum = 0;
 #pragma unroll 1
-    for (int o = best; o < n_out; o += 32) {
-        const int other_count = out_counts[o];
-        const real other_q = other_count > 0 ? out_factors[o * n_slots] : Constants<real>::infinity();
-        if (read_before(kind, o, other_count, other_q, best, count, q)) best = o, count = other_count, q = other_q;
+        for (int o = threadIdx.x & 31; o < n_out; o += 32) sum += missing(o) * missing(o) / 2;
+        return warp_sum(sum);
     }
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const int other = __shfl_xor_sync(FULL_WARP, best, distance), other_count = __shfl_xor_sync(FULL_WARP, count, distance);
-        const real other_q = __shfl_xor_sync(FULL_WARP, q, distance);
-        if (read_before(kind, other, other_count, other_q, best, count, q)) best = other, count = other_count, q = other_q;
+};
+
+// The class, -1 if all outputs are silent; to all lanes. More spikes (count), then the earlier first spike, then the lower number.
+template <typename real>
+__device__ __forceinline__ int read_out(int kind, const real* q, const int* counts, int n_out, int n_slots) {
+    const int lane = threadIdx.x & 31;
+    int best = 0x7fffffff, most = 0;
+    real earliest = Constants<real>::infinity();
+#pragma unroll 1
+    for (int o = lane; o < n_out; o += 32) {
+        const int count = kind == SPIKE_COUNT ? counts[o] : counts[o] > 0;
+        const real own = count > 0 ? q[o * n_slots] : Constants<real>::infinity();
+        if (count > most || (count == most && own < earliest)) best = o, most = count, earliest = own;
     }
-    return count > 0 ? best : -1;
+    const int most_of_all = __reduce_max_sync(FULL_WARP, most);
+    real first = most == most_of_all ? earliest : Constants<real>::infinity();
+#pragma unroll 1
+    for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(FULL_WARP, first, distance));
+    best = __reduce_min_sync(FULL_WARP, most == most_of_all && earliest == first ? best : 0x7fffffff);
+    return most_of_all > 0 ? best : -1;
 }

@@ -3,8 +3,8 @@
 //
 // 1. The hidden spikes are sorted (sorted_spikes.cuh).
 // 2. Output forward pass (output_spikes.cuh).
-// 3. Loss, prediction, errors; meanwhile the other warps store the hidden spikes and their slopes neuron by neuron, as the third kernel
-//    wants them. Then backward through the outputs' resets, a warp per output.
+// 3. Errors and backward through the outputs' resets, a warp per output; meanwhile the last warps do loss, prediction and book-keeping, and
+//    the others store the hidden spikes and their slopes neuron by neuron, as the third kernel wants them.
 // 4. dL/dt of the hidden spikes (spike_errors.cuh), stored in the same order.
 // A block is bound by what its warps do in turn, not by memory: few instructions per warp matter more than many threads.
 // A list of hidden spikes that outgrows shared memory is sorted in global memory by the same code.
@@ -14,6 +14,7 @@
 #include "fused/batch.cuh"
 #include "fused/dependent_launch.cuh"
 #include "fused/output_loss.cuh"
+#include "fused/output_results.cuh"
 #include "fused/output_spikes.cuh"
 #include "fused/sorted_spikes.cuh"
 #include "fused/spike_errors.cuh"
@@ -28,7 +29,7 @@ struct OutputTask {
     real* group_q;
     unsigned* group_place;                                  // [n_groups, 32 n_hidden_slots]
     const real* slopes;                                     // [n_hidden_slots, n_hidden]
-    real *spike_q, *spike_errors, *spike_slopes;            // [worst]: of the third kernel; free until the list is sorted
+    real* spike_errors;                                     // [worst]: of the third kernel
 };
 
 // Shared memory, in the order of bats/fused/layout.py. What is needed only for a time lies in `scratch`, one after another: room for
@@ -40,7 +41,7 @@ struct OutputRoom {
     OutputSums<real> sums;
     OutputState<real> state;
     SortRoom<real> sorting;
-    real *error, *scratch;
+    real* scratch;
     int scratch_size;  // in numbers
     int *group_starts, *neuron_starts, *out_starts;
 };
@@ -63,7 +64,6 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     room.lists.q = take(list_capacity);
     sums.highest = take(even * sums.n_groups), sums.totals = take(2 * even * sums.n_parts), sums.carried = take(2 * even);
     room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.slopes = take(n_out * n_slots);
-    room.error = take(n_out);
     room.scratch = take(scratch_size), room.scratch_size = scratch_size;
     sums.a = room.scratch, sums.b = sums.a + even * sums.pitch;
     room.sorting.starts = reinterpret_cast<int*>(room.scratch);
@@ -81,28 +81,38 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     return room;
 }
 
-// Backward through the resets of output o (docs/theory.md, (19); recurrent_gains in batch.cuh): emit(number in the list, q, G, S, M) for
+// The sum over the lanes up to this one, of which no more than n count; a warp.
+template <typename real>
+__device__ __forceinline__ real sum_of_first(real value, int n) {
+#pragma unroll 1
+    for (int distance = 1; distance < n; distance *= 2) {
+        const real below = __shfl_up_sync(FULL_WARP, value, distance);
+        if ((threadIdx.x & 31) >= distance) value += below;
+    }
+    return value;
+}
+
+// Backward through the resets of output o (docs/theory.md, (19); recurrent_gains in batch.cuh): emit(spike, q, G, S, M) for
 // each of its spikes; S, M: spike_errors.cuh. A warp, a lane per spike, latest first. What later spikes add to delta, L q, changes from
-// spike to spike by an affine map, L <- L (1 + reset / z) + error reset / (z q): 32 of them are composed by a scan.
+// spike to spike by an affine map, L <- L (1 + reset / z) + error reset / (z q): 32 of them are composed by a scan. Returns how many slopes
+// were below the floor.
 template <typename real, typename Emit>
-__device__ __forceinline__ void output_gains(const OutputTask<real>& task, const OutputRoom<real>& room, int o, unsigned long long* bounded,
-                                             Emit emit) {
-    const int lane = threadIdx.x & 31, count = room.state.counts[o], start = room.out_starts[o];
-    const real error = room.error[o];
+__device__ __forceinline__ int output_gains(const OutputTask<real>& task, const OutputState<real>& state, int o, real error, Emit emit) {
+    const int lane = threadIdx.x & 31, count = state.counts[o];
     real later = 0, sum = 0, moment = 0, next = 0;  // of the spikes so far: L, S, M, the earliest q
     int n_bounded = 0;
 #pragma unroll 1
     for (int done = 0; done < count; done += 32) {
-        const int k = count - 1 - done - lane;
+        const int k = count - 1 - done - lane, n = min(32, count - done);
         const bool mine = k >= 0;
         const int at = o * task.n_slots + k;
-        const real q = mine ? room.state.q[at] : real(1), slope = mine ? room.state.slopes[at] : real(1);
+        const real q = mine ? state.q[at] : real(1), slope = mine ? state.slopes[at] : real(1);
         const real own_error = !mine || (task.kind == FIRST_SPIKE && k > 0) ? real(0) : error;
         n_bounded += mine && slope < task.slope_floor;
         const real flat = reciprocal(max(slope, task.slope_floor)), y = reciprocal(q), step = flat * task.reset;
         real factor = mine ? 1 + step : real(1), added = own_error * step * y;
 #pragma unroll 1
-        for (int distance = 1; distance < 32; distance *= 2) {
+        for (int distance = 1; distance < n; distance *= 2) {
             const real factor_before = __shfl_up_sync(FULL_WARP, factor, distance);
             const real added_before = __shfl_up_sync(FULL_WARP, added, distance);
             if (lane >= distance) {
@@ -113,30 +123,17 @@ __device__ __forceinline__ void output_gains(const OutputTask<real>& task, const
         const real factor_before = __shfl_up_sync(FULL_WARP, factor, 1), added_before = __shfl_up_sync(FULL_WARP, added, 1);
         const real from_later = lane ? fma(factor_before, later, added_before) : later;
         const real gain = mine ? fma(from_later, q, own_error) * flat * task.tau * y * y : real(0);
-        real sums = warp_inclusive_sum(gain) + sum;
+        const real sums = sum_of_first(gain, n) + sum;
         const real q_before = __shfl_up_sync(FULL_WARP, q, 1), sum_before = __shfl_up_sync(FULL_WARP, sums, 1);
-        const real moments = warp_inclusive_sum(mine ? (lane ? sum_before * (q_before - q) : sum * (next - q)) : real(0)) + moment;
-        if (mine) emit(start + k, q, gain, sums, moments);
-        later = fma(__shfl_sync(FULL_WARP, factor, 31), later, __shfl_sync(FULL_WARP, added, 31));
-        sum = __shfl_sync(FULL_WARP, sums, 31);
-        moment = __shfl_sync(FULL_WARP, moments, 31);
-        next = __shfl_sync(FULL_WARP, q, 31);
+        const real moments = sum_of_first(mine ? (lane ? sum_before * (q_before - q) : sum * (next - q)) : real(0), n) + moment;
+        if (mine) emit(k, q, gain, sums, moments);
+        later = fma(__shfl_sync(FULL_WARP, factor, n - 1), later, __shfl_sync(FULL_WARP, added, n - 1));
+        sum = __shfl_sync(FULL_WARP, sums, n - 1);
+        moment = __shfl_sync(FULL_WARP, moments, n - 1);
+        next = __shfl_sync(FULL_WARP, q, n - 1);
     }
-    n_bounded = __reduce_add_sync(FULL_WARP, n_bounded);
-    if (lane == 0 && n_bounded) atomicAdd(bounded, (unsigned long long)n_bounded);
+    return __reduce_add_sync(FULL_WARP, n_bounded);
 }
-
-// Results of the output layer; arrays of all samples.
-template <typename real>
-struct OutputResults {
-    Place* places;                            // [ceil(n_hidden / NEURONS), batch, NEURONS]
-    typename Two<real>::type* out_spikes;     // [batch, n_out * n_slots]
-    int* out_starts;                          // [batch, n_out + 1]
-    real* loss;
-    int *predictions, *out_counts, *labels;
-    unsigned long long *status, *bounded;
-    int batch, n_rows;
-};
 
 // Everything from the lists on; IN_SHARED: the sorted list lies in shared memory.
 template <bool IN_SHARED, typename real>
@@ -147,9 +144,9 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     SortRoom<real> sorting = room.sorting;
     if (!IN_SHARED) {
         lists = {task.group_q, task.group_place};
-        sorting.q = task.spike_q;
+        sorting.q = results.spike_q;  // these three arrays are free until the list is sorted
         sorting.place = reinterpret_cast<unsigned*>(task.spike_errors);
-        sorting.arrivals = reinterpret_cast<unsigned*>(task.spike_slopes);
+        sorting.arrivals = reinterpret_cast<unsigned*>(results.spike_slopes);
     }
     if (IN_SHARED) pad_list(lists, n, task.n_hidden, task.last_factor);
     sort_spikes(lists, groups, held, room.group_starts, sorting);
@@ -174,77 +171,36 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         __syncthreads();
     }
 
-    // Loss, prediction, book-keeping; meanwhile the hidden spikes are stored.
-    if (warp == 0) {
-        const real value = loss_and_errors(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots, task.label, task.tau,
-                                           task.parameter1, task.parameter2, room.error);
-        if (lane == 0) {
-            results.loss[s] = value;
-            results.labels[s] = task.label;
-        }
-    } else if (warp == 1) {
-        int before = 0;
-        int* starts = results.out_starts + (size_t)s * (task.n_out + 1);
+    // The sums are not needed any more.
+    const OutputState<real>& state = room.state;
+    const LaterSpikes<real> later(room.scratch, room.scratch_size, count_before(state.counts, task.n_out, 0).y, task.n_out);
+    auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
+    if (warp < task.n_out || warp == n_warps - 1) {
+        const Loss<real> loss(task.kind, task.label, task.tau, task.parameter1, task.parameter2, state.q, state.counts, task.n_out,
+                              task.n_slots);
 #pragma unroll 1
-        for (int first = 0; first < task.n_out; first += 32) {
-            const int o = first + lane, count = o < task.n_out ? room.state.counts[o] : 0, sum = warp_inclusive_sum(count);
-            if (o < task.n_out) {
-                room.out_starts[o] = before + sum - count;
-                if (task.training) starts[o + 1] = before + sum;
-            }
-            before += __shfl_sync(FULL_WARP, sum, 31);
+        for (int o = task.training ? warp : task.n_out; o < task.n_out; o += n_warps) {
+            const int start = count_before(state.counts, task.n_out, o).x;
+            const int n_bounded = output_gains(task, state, o, loss.error(o), [&](int k, real q, real gain, real sum, real moment) {
+                out_spikes[start + k] = {q, gain};
+                if (!later.fits) return;
+                later.q_of[start + k] = q;
+                later.own[start + k] = {sum, moment};
+            });
+            if (lane == 0 && n_bounded) atomicAdd(&results.bounded[(s % results.n_rows) * 4], (unsigned long long)n_bounded);
         }
-        if (lane == 0) {
-            if (task.training) starts[0] = 0;
-            room.out_starts[task.n_out] = before;
-        }
-    } else if (warp == 2) {
-        const int best = read_out(task.kind, room.state.q, room.state.counts, task.n_out, task.n_slots);
-        if (lane == 0) results.predictions[s] = best;
-        int found[4] = {0, 0, 0, 0};  // spikes, silent, overflowing, non-finite outputs
-#pragma unroll 1
-        for (int o = lane; o < task.n_out; o += 32) {
-            const int count = room.state.counts[o];
-            results.out_counts[(size_t)s * task.n_out + o] = count;
-            found[0] += count;
-            found[1] += count == 0;
-            found[2] += room.state.overflow[o];
-            found[3] += !isfinite(room.sums.carried[o / 2 * 4 + o % 2 * 2]);
-        }
-        unsigned long long* row = results.status + (s % results.n_rows) * 4;
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            const int sum = __reduce_add_sync(FULL_WARP, found[k]);
-            if (lane == k && sum) atomicAdd(&row[k], (unsigned long long)sum);
-        }
-    } else if (task.training) {
-#pragma unroll 1
-        for (int j = t - 96; j < n; j += blockDim.x - 96) {
-            const unsigned place = lists.place[j], neuron = place & 0xffffu, slot = place >> 16;
-            const int to = room.neuron_starts[neuron] + slot;
-            task.spike_slopes[to] = task.slopes[(size_t)slot * task.n_hidden + neuron];
-            task.spike_q[to] = lists.q[j];
-        }
-#pragma unroll 1
-        for (int i = t - 96; i < task.n_hidden; i += blockDim.x - 96) {
-            const int start = room.neuron_starts[i], end = i + 1 < task.n_hidden ? room.neuron_starts[i + 1] : n;
-            results.places[((size_t)(i / NEURONS) * results.batch + s) * NEURONS + i % NEURONS] = {start, end - start};
+        if (warp == n_warps - 1) {
+            const real value = loss.value();
+            const int best = read_out(task.kind, state.q, state.counts, task.n_out, task.n_slots);
+            if (lane == 0) results.loss[s] = value, results.labels[s] = task.label, results.predictions[s] = best;
         }
     }
+    if (warp == n_warps - 2) keep_counts(results, s, state, room.sums.carried, task.n_out, room.out_starts);
     if (!task.training) return;
-    __syncthreads();
-
-    // The sums are not needed any more.
-    const LaterSpikes<real> later(room.scratch, room.scratch_size, room.out_starts[task.n_out], task.n_out);
-    auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
-#pragma unroll 1
-    for (int o = warp; o < task.n_out; o += n_warps) {
-        output_gains(task, room, o, results.bounded + (s % results.n_rows) * 4, [&](int k, real q, real gain, real sum, real moment) {
-            out_spikes[k] = {q, gain};
-            if (!later.fits) return;
-            later.q_of[k] = q;
-            later.own[k] = {sum, moment};
-        });
+    // The other warps; all of them if the outputs take more than half.
+    const int n_taken = 2 * task.n_out <= n_warps ? task.n_out : 0, n_storing = n_warps - n_taken - (n_taken ? 2 : 0);
+    if (warp >= n_taken && warp < n_taken + n_storing) {
+        store_spikes(results, s, lists, n, task.slopes, room.neuron_starts, task.n_hidden, t - 32 * n_taken, 32 * n_storing);
     }
     __syncthreads();
     if (later.fits) fill_table(later, room.out_starts, task.n_out);
@@ -310,7 +266,11 @@ __global__ void __launch_bounds__(1024) output_step(
         room.state.fall[o] = 0;
         room.state.counts[o] = room.state.overflow[o] = 0;
     }
+    // The schedule is read by the third kernel only, which ended before the first one began.
+    const bool keeps_count = s == 0 && t == blockDim.x - 1;
+    if (keeps_count && counts_step) count_step(schedule, beta1, beta2);
     start_after_previous();
+    if (keeps_count) atomicAdd(reinterpret_cast<unsigned long long*>(cursor), (unsigned long long)batch);  // waits for nothing
     const GroupLists<real> groups = {
         group_q + worst * s, group_place + worst * s, list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups,
         counts + (size_t)s * n_hidden, n_groups, 32 * n_hidden_slots, n_hidden};
@@ -319,16 +279,11 @@ __global__ void __launch_bounds__(1024) output_step(
     const int label = samples[s].label;
     const OutputTask<real> task = {
         s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
-        group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_q + worst * s,
-        spike_errors + worst * s, spike_slopes + worst * s};
-    const OutputResults<real> results = {places, out_spikes, out_starts, loss, predictions, out_counts, labels, status,
-                                         bounded, batch, n_rows};
+        group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_errors + worst * s};
+    const OutputResults<real> results = {places, spike_q + worst * s, spike_slopes + worst * s, out_spikes, out_starts, loss, predictions,
+                                         out_counts, labels, status, bounded, batch, n_rows};
     wait_for_copies();
     __syncthreads();
     if (held.total + SEGMENT <= list_capacity) output_task<true>(task, room, groups, held, results);
     else output_task<false>(task, room, groups, held, results);
-    if (s == 0 && t == blockDim.x - 1) {  // in the last warp and at the end: nobody waits for it
-        *cursor += batch;
-        if (counts_step) count_step(schedule, beta1, beta2);
-    }
 }

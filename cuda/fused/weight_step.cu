@@ -180,10 +180,6 @@ __global__ void __launch_bounds__(1024) weight_step(
     // What only earlier kernels than the last one have written.
     const Weights<real> first = {weights1, m1, v1, gradient1};
     const auto place_of = [&](int p) { return (size_t)(p / PACKS) * n_hidden + first_neuron + p % PACKS * WIDTH; };  // of a pack
-    if (t < min(tile, batch)) tile_samples[t] = samples[t];
-    if (t < 3) used[t] = t == 2 ? n_warps : 0;
-    for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
-    __syncthreads();
     // All these copies keep the way to the memory busy for thousands of cycles: best while the kernel before is running, else when the
     // spikes have come in.
     const auto copy_weights = [&](int rank, int n_threads) {
@@ -196,6 +192,12 @@ __global__ void __launch_bounds__(1024) weight_step(
         commit_copies();
     };
     if (copied && early) copy_weights(t, blockDim.x);
+    const bool loads = t < min(tile, batch);
+    const Sample own = loads ? samples[t] : Sample{0, 0, 0};
+    if (t < 3) used[t] = t == 2 ? n_warps : 0;
+    for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
+    __syncthreads();
+    if (loads) tile_samples[t] = own;
     start_after_previous();
     if (t < 4) rates[t] = schedule[t];
 
