@@ -17,6 +17,7 @@ N_PROCESSORS = 132
 LIST_CAPACITY = 2048  # hidden spikes of a sample that are sorted in shared memory
 ENTRIES_PER_PAIR = 3  # of the third kernel's list in shared memory, per sample and neuron: spikes, and one more if there are any
 OUT_BUFFER = 64  # of one sample, as in cuda/fused/output_weights.cuh
+OUTPUT_THREADS = 896  # of the second kernel, at most: a spike each, and fewer warps that repeat what all of them have to know
 CHUNK = 1536  # hidden spikes that the outputs go through together
 PADDING = 8  # SEGMENT entries at the end of the second kernel's list
 RESERVED = 1024  # bytes of shared memory that a block costs beyond what it asks for
@@ -122,6 +123,7 @@ def _choose_output(batch, room, threads, n_hidden, n_out, n_slots, worst, itemsi
         found = _fill_output(half, threads // 2, worst, sizes)
         if found is not None and found[-1] and found[1] >= min(LIST_CAPACITY // 2, worst) and found[2] >= min(CHUNK // 3, worst):
             return threads // 2, *found
+    threads = min(threads, OUTPUT_THREADS)
     found = _fill_output(room, threads, worst, sizes)
     return None if found is None else (threads, *found)
 

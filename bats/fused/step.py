@@ -34,7 +34,7 @@ class FusedStep:
         real = self.dtype.type
         self.last_factor = real(np.exp(max_simulation / float(hidden.neuron.tau)))
         rows = np.uint16 if network.layers[0].n_neurons <= 2**16 else np.int32
-        self.table = EventTable(source, hidden.neuron, self.last_factor, rows)
+        self.table = EventTable(source, hidden.neuron, self.last_factor, rows, multiple=32)
         self.in_slots = source.n_slots
         self.shared_limit = shared_limit or eligibility.shared_limit()
         sizes = hidden.n_neurons, hidden.max_n_spike, self.dtype.itemsize

@@ -5,13 +5,14 @@
 #include "fused/batch.cuh"
 #include "fused/two.cuh"
 
-// Up to 32 * CHUNKS events of a sample, a lane has one of every 32.
+// Up to 32 * CHUNKS events of a sample, a lane has one of every 32. The list of all events is filled up to a multiple of 32 for every sample,
+// with factors 0, which add nothing, and goes on for as many as are loaded (bats/fused/event_table.py).
 constexpr int CHUNKS = 6;
 
 template <typename real>
 struct EventChunks {
-    real factor[CHUNKS], earliest[CHUNKS];  // 0 where there is no event, which adds nothing; the least factor of the 32
-    int row[CHUNKS];  // where the sum of the event's input neuron lies, in bytes
+    real factor[CHUNKS], earliest[CHUNKS];  // the least factor of the 32
+    int row[CHUNKS];  // the event's input neuron
     int n;            // chunks
 
     template <typename index_t>
@@ -19,9 +20,8 @@ struct EventChunks {
         const int lane = threadIdx.x & 31;
 #pragma unroll
         for (int c = 0; c < CHUNKS; ++c) {
-            const bool exists = 32 * c + lane < n_events;
-            factor[c] = exists ? factors[32 * c + lane] : real(0);
-            row[c] = exists ? (int)rows[32 * c + lane] * (int)sizeof(typename FixedPoint<real>::type) : 0;
+            factor[c] = factors[32 * c + lane];
+            row[c] = rows[32 * c + lane];
         }
 #pragma unroll
         for (int c = 0; c < CHUNKS; ++c) earliest[c] = __shfl_sync(FULL_WARP, factor[c], 0);
@@ -64,8 +64,7 @@ __device__ __forceinline__ void add_pair(const EventChunks<real>& events, Train 
             spike = train.earlier();
         }
         const auto value = FixedPoint<real>::round(sum * e);
-        using fixed = typename FixedPoint<real>::type;
-        if (value != 0) FixedPoint<real>::add_rounded(reinterpret_cast<fixed*>(reinterpret_cast<char*>(sums) + events.row[c]), value);
+        if (value != 0) FixedPoint<real>::add_rounded(sums + events.row[c], value);
     };
     static_assert(CHUNKS == 6, "a case for each");
     switch (events.n) {  // instead of a test per chunk

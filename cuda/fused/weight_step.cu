@@ -31,7 +31,8 @@ struct FirstWeights {
     Place* pairs;                       // [tile, NEURONS]: start: in the list of the block, or ~start in that of the sample
     unsigned* units;                    // [tile * NEURONS], in any order: some of a sample's pairs that fired: sample << NEURONS | neurons' bits
     typename Two<real>::type* list;     // [capacity]: q and G of their spikes, before each pair q = 0
-    unsigned* used;                     // [3]: entries of the list, units; units that warps have taken
+    unsigned* used;                     // [34]: entries of the list, units; units that warps have taken, and the same for every other lane:
+                                        // a branch around an atomic operation takes longer
 };
 
 // Lists the lanes' pairs that fired. A warp; number: of the lane's pair in the tile.
@@ -100,12 +101,13 @@ __device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int fi
     for (unsigned item = threadIdx.x >> 5; item < n;) {
         const unsigned unit = task.units[item], in_tile = unit >> NEURONS;
         const Sample sample = task.tile_samples[in_tile];
-        const unsigned taken = lane == 0 ? atomicInc(&task.used[2], ~0u) : 0u;
+        const unsigned taken = atomicAdd(&task.used[2 + lane], 1u);  // lane 0's counts
         for (int from = (sample.n_events - 1) / (32 * CHUNKS) * (32 * CHUNKS); from >= 0 && sample.n_events > 0; from -= 32 * CHUNKS) {
             const long long event = sample.first + from;
             const EventChunks<real> events(event_factors + event, event_rows + event, sample.n_events - from);
+            unsigned left = unit & ((1u << NEURONS) - 1);
 #pragma unroll 1
-            for (unsigned left = unit & ((1u << NEURONS) - 1); left; left &= left - 1) {
+            do {  // there is one: so the compiler does not put off loading the rows
                 const int neuron = __ffs(left) - 1;
                 const Place pair = task.pairs[in_tile * NEURONS + neuron];
                 const real units = __shfl_sync(FULL_WARP, units_of, neuron);
@@ -116,7 +118,8 @@ __device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int fi
                     const long long at = task.hidden.worst * (first_sample + in_tile) + ~pair.start;
                     add_pair(events, StoredTrain<real>{task.hidden.q + at, task.hidden.gains + at, pair.count}, units, to);
                 }
-            }
+                left &= left - 1;
+            } while (left);
         }
         item = __shfl_sync(FULL_WARP, taken, 0);
     }
@@ -146,7 +149,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     constexpr int WIDTH = Numbers::N, PACKS = NEURONS / WIDTH;  // of a row of the block's weights
     extern __shared__ __align__(16) double shared_memory[];
     __shared__ real room[32 * NEURONS];
-    __shared__ unsigned used[3];
+    __shared__ unsigned used[34];
     __shared__ double rates[4];
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
     const auto update = [&] {
@@ -194,7 +197,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     if (copied && early) copy_weights(t, blockDim.x);
     const bool loads = t < min(tile, batch);
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
-    if (t < 3) used[t] = t == 2 ? n_warps : 0;
+    if (t < 34) used[t] = t < 2 ? 0 : n_warps;
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
     __syncthreads();
     if (loads) tile_samples[t] = own;
@@ -221,7 +224,7 @@ __global__ void __launch_bounds__(1024) weight_step(
             const int n_samples = min(tile, batch - s);
             __syncthreads();  // the warps are through with the tile before
             if (t < n_samples) tile_samples[t] = samples[s + t];
-            if (t < 3) used[t] = t == 2 ? n_warps : 0;
+            if (t < 34) used[t] = t < 2 ? 0 : n_warps;
             __syncthreads();
             each_pair(task, s, n_samples, [&](int number, const Place& place) {
                 list_pairs(task, number + lane, place.count, ~place.start);
