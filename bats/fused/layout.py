@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bats.fused.tensor_map import MOST_ROWS
 from bats.ops.arguments import blocks
 
 HIDDEN_TILE, HIDDEN_UNROLL = 256, 16  # events of a warp, and those it goes through together, as in cuda/fused/hidden_forward.cu
@@ -37,7 +38,7 @@ class Layout:
     scratch: int  # numbers that sorting, sums and the table of later spikes may take, one after another
     weights2_staged: bool  # the second weights are copied to shared memory
     update_shared: int
-    weights1_staged: bool  # a block's first weights and their moments are
+    weights1_staged: int  # rows of the copies of a block's first weights and their moments, in shared memory too; 0: not copied
     update_tile: int  # samples that the third kernel works on together
     update_capacity: int  # entries of its list
     group: int  # hidden neurons of a block that does second weights
@@ -78,9 +79,10 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     update_tile = max(1, min(batch, TILE, (room - update) // per_sample))
     update += update_tile * per_sample
     wanted = max(64, NEURONS * update_tile * min(n_hidden_slots + 1, ENTRIES_PER_PAIR)) if update_tile >= batch else 0
-    copies = 3 * n_pre * NEURONS * itemsize
-    weights1_staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
-    update += copies if weights1_staged else 0
+    copies = 3 * boxes_of(n_pre)[1] * NEURONS * itemsize
+    staged = n_hidden * itemsize % 16 == 0 and update + copies + per_spike * min(wanted, 512) <= room
+    weights1_staged = boxes_of(n_pre)[1] if staged else 0
+    update += copies if staged else 0
     update_capacity = max(0, min(wanted, (room - update) // per_spike)) // 8 * 8
     update += update_capacity * per_spike
     hidden_shared = warps * per_warp
@@ -96,6 +98,12 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     if slices < 1:
         return None
     return Layout(warps, hidden_shared, threads, *output, update, weights1_staged, update_tile, update_capacity, group, slices)
+
+
+def boxes_of(n_pre):
+    """(boxes, rows in all) of the copies of n_pre rows: boxes of equal size that begin at multiples of 128 bytes."""
+    n_boxes = blocks(n_pre, MOST_ROWS)
+    return n_boxes, n_boxes * _up(blocks(n_pre, n_boxes), 8)
 
 
 def update_pitch(n_pre):

@@ -9,6 +9,7 @@ from bats.fused import eligibility, layout
 from bats.fused import launch as launching
 from bats.fused.event_table import EventTable
 from bats.fused.launch import address, launch
+from bats.fused.tensor_map import NONE, available, tensor_map
 from bats.losses import SpikeCountClassLoss
 from bats.ops.arguments import blocks
 from bats.ops.losses import accumulate_metrics
@@ -149,6 +150,10 @@ class FusedStep:
         _, bounded = hidden.tally()
         neuron, first = hidden.neuron, (hidden.matrix, m1, v1, hidden.gradient)
         aligned = hidden.n_neurons * self.dtype.itemsize % 16 == 0 and all(address(array) % 16 == 0 for array in first)
+        n_boxes, rows = layout.boxes_of(len(hidden.matrix))
+        boxed = aligned and shape.weights1_staged > 0 and self.network.device == "cuda" and available()
+        box = rows // n_boxes, layout.NEURONS
+        boxes = [tensor_map(address(array), self.dtype, hidden.matrix.shape, box) if boxed else NONE for array in first[:3]]
         arguments = (
             room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_errors, room.spike_slopes,
             room.list_q, room.places, np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons),
@@ -157,7 +162,7 @@ class FusedStep:
             room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
             real(1 / batch), np.int32(mode), np.int32(aligned), np.int32(shape.weights1_staged),
-            np.int32(launching.EARLY), *first, output.matrix, m2, v2, output.gradient,
+            np.int32(launching.EARLY), *boxes, np.int32(n_boxes if boxed else 0), *first, output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
             loss, predictions, room.out_counts[part], room.labels[part], totals,

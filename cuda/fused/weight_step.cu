@@ -5,10 +5,11 @@
 //    neuron that fired is listed. A list that has no more room leaves the gains in global memory.
 // 2. Units of a few of a sample's pairs go to whichever warp is free; it adds them to the gradient, lanes over the sample's events
 //    (pair_gradient.cuh). Sums are kept in fixed point: integer addition has no order, so the result is the same every time whoever adds.
-// 3. The optimizer. Weights and moments come in during all that, where there is room.
+// 3. The optimizer. Weights and moments come in during all that, where there is room (box_copy.cuh).
 // The blocks after these do the second weights (output_weights.cuh).
 #include "common/async_copy.cuh"
 #include "common/block.cuh"
+#include "common/box_copy.cuh"
 #include "common/constants.cuh"
 #include "common/fixed_point.cuh"
 #include "fused/batch.cuh"
@@ -56,12 +57,12 @@ __device__ __forceinline__ void list_pairs(const FirstWeights<real>& task, int n
 template <typename real, typename Visit>
 __device__ __forceinline__ void each_pair(const FirstWeights<real>& task, int first_sample, int n_samples, Visit visit) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_pairs = n_samples * NEURONS;
-    const int width = min(32, (n_samples + n_warps - 1) / n_warps * NEURONS), step = n_warps * width;
-    const bool owned = lane < width && lane % NEURONS < task.n_owned;
+    const int step = 32 * n_warps;
+    const bool owned = lane % NEURONS < task.n_owned;
     const auto find = [&](int pair) { return owned && pair < n_pairs ? task.places[first_sample * NEURONS + pair] : Place{0, 0}; };
-    Place next = find(warp * width + lane);
+    Place next = find(32 * warp + lane);
 #pragma unroll 1
-    for (int first = warp * width; first < n_pairs; first += step) {
+    for (int first = 32 * warp; first < n_pairs; first += step) {
         const Place place = next;
         next = find(first + step + lane);
         visit(first, place);
@@ -137,8 +138,10 @@ __global__ void __launch_bounds__(1024) weight_step(
         int tile, int capacity, int pitch,       // samples per tile, entries of the list, numbers from a neuron's sums to the next one's
         const typename Two<real>::type* out_spikes, const int* out_starts, int out_capacity, int n_out, int group, int slices,
         real scale, int mode,
-        int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; are copied;
-                                                 // blocks may begin while the kernel before is running
+        int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; rows of their
+                                                 // copies, 0 if there is no room; blocks may begin while the kernel before is running
+        const __grid_constant__ TensorMap box_weights1, const __grid_constant__ TensorMap box_m1, const __grid_constant__ TensorMap box_v1,
+        int boxes,                               // of `staged` rows, that copies are made of; 0: the threads copy
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
@@ -147,7 +150,8 @@ __global__ void __launch_bounds__(1024) weight_step(
     using fixed = typename FixedPoint<real>::type;
     using Numbers = Pack<real>;
     constexpr int WIDTH = Numbers::N, PACKS = NEURONS / WIDTH;  // of a row of the block's weights
-    extern __shared__ __align__(16) double shared_memory[];
+    extern __shared__ __align__(128) double shared_memory[];
+    __shared__ Arrival arrival;
     __shared__ real room[32 * NEURONS];
     __shared__ unsigned used[34];
     __shared__ double rates[4];
@@ -170,8 +174,8 @@ __global__ void __launch_bounds__(1024) weight_step(
 
     const int first_neuron = blockIdx.x * NEURONS;
     const bool whole = aligned && first_neuron + NEURONS <= n_hidden, copied = whole && staged && has_moments && (mode & UPDATE);
-    Numbers* copies = reinterpret_cast<Numbers*>(shared_memory);  // [3, n_pre, PACKS]: weights and moments, if staged
-    fixed* sums = reinterpret_cast<fixed*>(copies + (staged ? 3 * n_pre * PACKS : 0));  // [NEURONS, pitch]
+    Numbers* copies = reinterpret_cast<Numbers*>(shared_memory);  // [3, staged, PACKS]: weights and moments
+    fixed* sums = reinterpret_cast<fixed*>(copies + 3 * staged * PACKS);  // [NEURONS, pitch]
     Sample* tile_samples = reinterpret_cast<Sample*>(sums + NEURONS * pitch);
     Place* pairs = reinterpret_cast<Place*>(tile_samples + tile);
     auto* list = reinterpret_cast<typename Two<real>::type*>(pairs + tile * NEURONS);
@@ -183,18 +187,28 @@ __global__ void __launch_bounds__(1024) weight_step(
     // What only earlier kernels than the last one have written.
     const Weights<real> first = {weights1, m1, v1, gradient1};
     const auto place_of = [&](int p) { return (size_t)(p / PACKS) * n_hidden + first_neuron + p % PACKS * WIDTH; };  // of a pack
-    // All these copies keep the way to the memory busy for thousands of cycles: best while the kernel before is running, else when the
-    // spikes have come in.
+    // When threads make the copies, they keep the way to the memory busy for thousands of cycles: best while the kernel before is running,
+    // else when the spikes have come in.
     const auto copy_weights = [&](int rank, int n_threads) {
         for (int p = rank; p < n_pre * PACKS; p += n_threads) {
             const size_t from = place_of(p);
             copy_16_bytes(copies + p, weights1 + from);
-            copy_16_bytes(copies + n_pre * PACKS + p, m1 + from);
-            copy_16_bytes(copies + 2 * n_pre * PACKS + p, v1 + from);
+            copy_16_bytes(copies + staged * PACKS + p, m1 + from);
+            copy_16_bytes(copies + 2 * staged * PACKS + p, v1 + from);
         }
         commit_copies();
     };
-    if (copied && early) copy_weights(t, blockDim.x);
+    if (copied && boxes && t == 0) {
+        const int rows = staged / boxes;
+        arrival.expect(3 * staged * NEURONS * sizeof(real));
+#pragma unroll 1
+        for (int row = 0; row < staged; row += rows) {
+            arrival.copy_box(copies + row * PACKS, box_weights1, row, first_neuron);
+            arrival.copy_box(copies + (staged + row) * PACKS, box_m1, row, first_neuron);
+            arrival.copy_box(copies + (2 * staged + row) * PACKS, box_v1, row, first_neuron);
+        }
+    }
+    if (copied && !boxes && early) copy_weights(t, blockDim.x);
     const bool loads = t < min(tile, batch);
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
     if (t < 34) used[t] = t < 2 ? 0 : n_warps;
@@ -217,7 +231,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
     constexpr int COPYING = 8;  // warps, the last ones
-    if (copied && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
+    if (copied && !boxes && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
 #pragma unroll 1
     for (int s = 0; s < batch; s += tile) {
         if (batch > tile) {
@@ -236,7 +250,8 @@ __global__ void __launch_bounds__(1024) weight_step(
     }
 
     // The optimizer.
-    wait_for_copies();
+    if (copied && boxes) arrival.wait();
+    else wait_for_copies();
     __syncthreads();
     const Update<real> change = update();
     const real unit = scale / units;  // of neuron lane % NEURONS
@@ -250,7 +265,7 @@ __global__ void __launch_bounds__(1024) weight_step(
             Numbers g;
 #pragma unroll
             for (int c = 0; c < WIDTH; ++c) g.x[c] = sums[(column + c) * pitch + p / PACKS] * unit_of[c];
-            if (copied) change.apply(first, at, g, copies[p], copies[n_pre * PACKS + p], copies[2 * n_pre * PACKS + p]);
+            if (copied) change.apply(first, at, g, copies[p], copies[staged * PACKS + p], copies[2 * staged * PACKS + p]);
             else change.load_and_apply(first, at, g);
         }
     } else if (lane % NEURONS < task.n_owned) {
