@@ -8,6 +8,12 @@ struct __align__(64) TensorMap {
     unsigned long long opaque[16];
 };
 
+__device__ __forceinline__ void pause(unsigned nanoseconds) {
+#if __CUDA_ARCH__ >= 700
+    __nanosleep(nanoseconds);
+#endif
+}
+
 // Where threads wait for boxes; in shared memory, for one use.
 struct __align__(8) Arrival {
     unsigned long long barrier;

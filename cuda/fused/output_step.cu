@@ -127,6 +127,7 @@ __device__ __forceinline__ int output_gains(const OutputTask<real>& task, const 
         const real q_before = __shfl_up_sync(FULL_WARP, q, 1), sum_before = __shfl_up_sync(FULL_WARP, sums, 1);
         const real moments = sum_of_first(mine ? (lane ? sum_before * (q_before - q) : sum * (next - q)) : real(0), n) + moment;
         if (mine) emit(k, q, gain, sums, moments);
+        if (done + 32 >= count) break;
         later = fma(__shfl_sync(FULL_WARP, factor, n - 1), later, __shfl_sync(FULL_WARP, added, n - 1));
         sum = __shfl_sync(FULL_WARP, sums, n - 1);
         moment = __shfl_sync(FULL_WARP, moments, n - 1);
@@ -175,7 +176,7 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
     const OutputState<real>& state = room.state;
     const LaterSpikes<real> later(room.scratch, room.scratch_size, count_before(state.counts, task.n_out, 0).y, task.n_out);
     auto* out_spikes = results.out_spikes + (size_t)s * task.n_out * task.n_slots;
-    if (warp < task.n_out || warp == n_warps - 1) {
+    if (warp < task.n_out || warp == n_warps - 1) {  // the first ones do gains, the last ones a piece of book-keeping each
         const Loss<real> loss(task.kind, task.label, task.tau, task.parameter1, task.parameter2, state.q, state.counts, task.n_out,
                               task.n_slots);
 #pragma unroll 1
@@ -191,14 +192,17 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
         }
         if (warp == n_warps - 1) {
             const real value = loss.value();
-            const int best = read_out(task.kind, state.q, state.counts, task.n_out, task.n_slots);
-            if (lane == 0) results.loss[s] = value, results.labels[s] = task.label, results.predictions[s] = best;
+            if (lane == 0) results.loss[s] = value, results.labels[s] = task.label;
         }
     }
     if (warp == n_warps - 2) keep_counts(results, s, state, room.sums.carried, task.n_out, room.out_starts);
+    if (warp == n_warps - 3) {
+        const int best = read_out(task.kind, state.q, state.counts, task.n_out, task.n_slots);
+        if (lane == 0) results.predictions[s] = best;
+    }
     if (!task.training) return;
     // The other warps; all of them if the outputs take more than half.
-    const int n_taken = 2 * task.n_out <= n_warps ? task.n_out : 0, n_storing = n_warps - n_taken - (n_taken ? 2 : 0);
+    const int n_taken = 2 * task.n_out <= n_warps ? task.n_out : 0, n_storing = n_warps - n_taken - (n_taken ? 3 : 0);
     if (warp >= n_taken && warp < n_taken + n_storing) {
         store_spikes(results, s, lists, n, task.slopes, room.neuron_starts, task.n_hidden, t - 32 * n_taken, 32 * n_storing);
     }

@@ -20,6 +20,9 @@
 #include "fused/update_weight.cuh"
 #include "losses/metrics.cuh"
 
+// Nanoseconds between boxes of blocks that begin early: all at once they would keep the second kernel waiting for its instructions.
+constexpr unsigned PAUSE = 1000;
+
 // What a block of first weights works on, and what it has in shared memory. A tile: some samples, all of the batch if possible.
 template <typename real>
 struct FirstWeights {
@@ -141,7 +144,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; rows of their
                                                  // copies, 0 if there is no room; blocks may begin while the kernel before is running
         const __grid_constant__ TensorMap box_weights1, const __grid_constant__ TensorMap box_m1, const __grid_constant__ TensorMap box_v1,
-        int boxes,                               // of `staged` rows, that copies are made of; 0: the threads copy
+        int boxes, int unhurried,                // boxes that copies are made of, 0: the threads copy; blocks that begin early
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
@@ -203,6 +206,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         arrival.expect(3 * staged * NEURONS * sizeof(real));
 #pragma unroll 1
         for (int row = 0; row < staged; row += rows) {
+            if ((int)blockIdx.x < unhurried) pause(PAUSE);
             arrival.copy_box(copies + row * PACKS, box_weights1, row, first_neuron);
             arrival.copy_box(copies + (staged + row) * PACKS, box_m1, row, first_neuron);
             arrival.copy_box(copies + (2 * staged + row) * PACKS, box_v1, row, first_neuron);
