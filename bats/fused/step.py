@@ -156,13 +156,14 @@ class FusedStep:
         boxes = [tensor_map(address(array), self.dtype, hidden.matrix.shape, box) if boxed else NONE for array in first[:3]]
         arguments = (
             room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_errors, room.spike_slopes,
-            room.list_q, room.places, np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons),
-            np.int32(self.in_slots), np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
+            room.list_q, room.places, room.list_counts, room.counts,
+            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(self.in_slots), np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
             np.int32(shape.update_tile), np.int32(shape.update_capacity), np.int32(layout.update_pitch(self.network.layers[0].n_neurons)),
             room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
             real(1 / batch), np.int32(mode), np.int32(aligned), np.int32(shape.weights1_staged),
-            np.int32(launching.EARLY), *boxes, np.int32(n_boxes if boxed else 0), np.int32(max(0, layout.N_PROCESSORS - n)), *first, output.matrix, m2, v2, output.gradient,
+            np.int32(launching.EARLY), *boxes, np.int32(n_boxes if boxed else 0), np.int32(max(0, layout.N_PROCESSORS - n)), *first,
+            output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),
             loss, predictions, room.out_counts[part], room.labels[part], totals,

@@ -1,4 +1,4 @@
-"""Descriptions of matrices for the tensor memory accelerator (compute capability 9.0), which copies boxes of them: cuda/common/box_copy.cuh."""
+"""Matrices as the tensor memory accelerator knows them (compute capability 9.0), which copies boxes: cuda/common/box_copy.cuh."""
 
 import ctypes
 import functools

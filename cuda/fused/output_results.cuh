@@ -1,5 +1,5 @@
 #pragma once
-// What the second kernel of the fused step leaves behind of a sample: its spikes as the third kernel wants them, loss, prediction and counts.
+// What the second kernel of the fused step leaves of a sample: its spikes as the third kernel wants them, loss, prediction and counts.
 #include "common/block.cuh"
 #include "fused/batch.cuh"
 #include "fused/output_loss.cuh"

@@ -5,8 +5,8 @@
 #include "fused/batch.cuh"
 #include "fused/two.cuh"
 
-// Up to 32 * CHUNKS events of a sample, a lane has one of every 32. The list of all events is filled up to a multiple of 32 for every sample,
-// with factors 0, which add nothing, and goes on for as many as are loaded (bats/fused/event_table.py).
+// Up to 32 * CHUNKS events of a sample, a lane has one of every 32. The list of all events is filled up to a multiple of 32 for every
+// sample, with factors 0, which add nothing, and goes on for as many as are loaded (bats/fused/event_table.py).
 constexpr int CHUNKS = 6;
 
 template <typename real>

@@ -19,10 +19,10 @@ struct HiddenTrains {
 // Lane l's pair is (sample s + l / NEURONS, a neuron of the block); its spikes are at `place` of the sample's list. All pairs' spikes, pair
 // by pair, go with their gains to `list`, each `shift` of its pair further on, or only the gains to hidden.gains if `list` is null.
 // Returns sum |delta tau / z| / 4 over the spikes of the lane's pair, which bounds what they add to any weight's gradient, since
-// |r (r - 1)| <= 1/4. A warp. begin: number of spikes of the pairs before; n: of all.
-template <typename real>
+// |r (r - 1)| <= 1/4. A warp. begin: number of spikes of the pairs before; n: of all. before_loads() is called before the spikes are read.
+template <typename real, typename Before>
 __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden, int s, const Place& place, int begin, int n,
-                                               typename Two<real>::type* list, int shift, int& n_bounded) {
+                                               typename Two<real>::type* list, int shift, int& n_bounded, Before before_loads) {
     const int lane = threadIdx.x & 31;
     struct Spike {
         long long at;
@@ -39,6 +39,7 @@ __device__ __forceinline__ real gains_of_pairs(const HiddenTrains<real>& hidden,
         Spike spike = {0, r - __shfl_sync(FULL_WARP, begin, pair), __shfl_sync(FULL_WARP, place.count, pair),
                        __shfl_sync(FULL_WARP, shift, pair), 1, 0, 1};
         spike.at = hidden.worst * (s + pair / NEURONS) + __shfl_sync(FULL_WARP, place.start, pair) + spike.k;
+        before_loads();
         if (r < n) {
             spike.q = hidden.q[spike.at];
             spike.error = hidden.errors[spike.at];

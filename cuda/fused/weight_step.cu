@@ -32,8 +32,8 @@ struct FirstWeights {
     int n_owned, capacity;              // neurons that exist; entries of the list
     int per_unit;                       // pairs of a unit, at most
     Sample* tile_samples;               // [tile]
-    Place* pairs;                       // [tile, NEURONS]: start: in the list of the block, or ~start in that of the sample
-    unsigned* units;                    // [tile * NEURONS], in any order: some of a sample's pairs that fired: sample << NEURONS | neurons' bits
+    Place* pairs;                       // [tile, NEURONS]: start: in the list of the sample; once listed, in that of the block, or ~start
+    unsigned* units;                    // [tile * NEURONS], in any order: some of a sample's pairs that fired, sample << NEURONS | their bits
     typename Two<real>::type* list;     // [capacity]: q and G of their spikes, before each pair q = 0
     unsigned* used;                     // [34]: entries of the list, units; units that warps have taken, and the same for every other lane:
                                         // a branch around an atomic operation takes longer
@@ -56,13 +56,39 @@ __device__ __forceinline__ void list_pairs(const FirstWeights<real>& task, int n
     if (opens) task.units[at] = (unsigned)(number / NEURONS) << NEURONS | (from_here ^ others);
 }
 
-// Visits the pairs of a tile, those of a few samples per warp: visit(number of the first lane's pair, the lane's place), by whole warps.
+// Where the spikes of the block's neurons begin in every sample's list, neuron by neuron, as the second kernel finds it too: from the
+// numbers of spikes of every 32 neurons (list_counts) and of every neuron (counts). To pairs [batch, NEURONS].
+__device__ __forceinline__ void find_places(const int* list_counts, const int* counts, int n_hidden, int first_neuron, int batch,
+                                            Place* pairs) {
+    constexpr int AT_ONCE = 2;  // samples
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_groups = (n_hidden + 31) / 32;
+    const int group = first_neuron / 32, neuron = 32 * group + lane;
+#pragma unroll 1
+    for (int first = warp; first < batch; first += AT_ONCE * n_warps) {
+        int count[AT_ONCE], before[AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; ++u) {
+            const int s = first + u * n_warps;
+            count[u] = s < batch && neuron < n_hidden ? counts[(size_t)s * n_hidden + neuron] : 0;
+            before[u] = 0;
+            for (int g = lane; s < batch && g < group; g += 32) before[u] += list_counts[(size_t)s * n_groups + g];
+        }
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; ++u) {
+            const int s = first + u * n_warps, start = __reduce_add_sync(FULL_WARP, before[u]) + warp_inclusive_sum(count[u]) - count[u];
+            const int own = neuron - first_neuron;
+            if (s < batch && own >= 0 && own < NEURONS) pairs[s * NEURONS + own] = {start, count[u]};
+        }
+    }
+}
+
+// Visits the pairs of some samples, a warp those of 32 / NEURONS at a time: visit(number of the first lane's pair, the lane's place).
 template <typename real, typename Visit>
-__device__ __forceinline__ void each_pair(const FirstWeights<real>& task, int first_sample, int n_samples, Visit visit) {
+__device__ __forceinline__ void each_pair(const FirstWeights<real>& task, const Place* places, int n_samples, Visit visit) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, n_pairs = n_samples * NEURONS;
     const int step = 32 * n_warps;
     const bool owned = lane % NEURONS < task.n_owned;
-    const auto find = [&](int pair) { return owned && pair < n_pairs ? task.places[first_sample * NEURONS + pair] : Place{0, 0}; };
+    const auto find = [&](int pair) { return owned && pair < n_pairs ? places[pair] : Place{0, 0}; };
     Place next = find(32 * warp + lane);
 #pragma unroll 1
     for (int first = 32 * warp; first < n_pairs; first += step) {
@@ -72,12 +98,14 @@ __device__ __forceinline__ void each_pair(const FirstWeights<real>& task, int fi
     }
 }
 
-// Gains of a tile's spikes; returns the bound of the lane's neuron, lane % NEURONS. SINGLE: the batch is one tile, whose pairs are listed.
-template <bool SINGLE, typename real>
-__device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int first_sample, int n_samples, int& n_bounded) {
+// Gains of a tile's spikes; returns the bound of the lane's neuron, lane % NEURONS. SINGLE: the batch is one tile, whose places are in
+// task.pairs, and whose pairs are listed there. before_loads() is called before the first spike is read, if there is one.
+template <bool SINGLE, typename real, typename Before>
+__device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int first_sample, int n_samples, int& n_bounded,
+                                           Before before_loads) {
     const int lane = threadIdx.x & 31;
     real bound = 0;
-    each_pair(task, first_sample, n_samples, [&](int first, const Place& place) {
+    each_pair(task, SINGLE ? task.pairs : task.places + first_sample * NEURONS, n_samples, [&](int first, const Place& place) {
         const int sum = warp_inclusive_sum(place.count), begin = sum - place.count, n = __shfl_sync(FULL_WARP, sum, 31);
         // The list has an entry for each spike and one before each pair.
         const unsigned fired = __ballot_sync(FULL_WARP, place.count > 0);
@@ -90,7 +118,7 @@ __device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int f
         const bool fits = SINGLE && at + n_entries <= task.capacity;
         if (fits && place.count > 0) task.list[at + begin + shift - 1] = {0, 0};
         auto* list = fits ? task.list + at : nullptr;
-        bound += gains_of_pairs(task.hidden, first_sample + first / NEURONS, place, begin, n, list, shift, n_bounded);
+        bound += gains_of_pairs(task.hidden, first_sample + first / NEURONS, place, begin, n, list, shift, n_bounded, before_loads);
         if (SINGLE) list_pairs(task, first + lane, place.count, fits ? at + begin + shift : ~place.start);
     });
     return bound;
@@ -137,6 +165,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         const real* spike_q, const real* spike_errors, const real* spike_slopes,  // [batch, worst]: of the hidden spikes, neuron by neuron
         real* spike_gains,                       // the same: room for those that outgrow shared memory
         const Place* places,                     // [ceil(n_hidden / NEURONS), batch, NEURONS]
+        const int* list_counts, const int* counts,  // of the first kernel
         int batch, int n_pre, int n_hidden, int in_slots, long long worst, real tau, real reset, real slope_floor,
         int tile, int capacity, int pitch,       // samples per tile, entries of the list, numbers from a neuron's sums to the next one's
         const typename Two<real>::type* out_spikes, const int* out_starts, int out_capacity, int n_out, int group, int slices,
@@ -184,7 +213,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     auto* list = reinterpret_cast<typename Two<real>::type*>(pairs + tile * NEURONS);
     const FirstWeights<real> task = {{spike_q, spike_errors, spike_slopes, spike_gains, worst, tau, reset, slope_floor}, samples,
                                      places + (size_t)first_neuron * batch, min(NEURONS, n_hidden - first_neuron), capacity,
-                                     batch < 4 * n_warps ? 2 : 4, tile_samples, pairs,
+                                     batch < 4 * n_warps ? 3 : 4, tile_samples, pairs,
                                      reinterpret_cast<unsigned*>(list + capacity), list, used};
 
     // What only earlier kernels than the last one have written.
@@ -213,24 +242,31 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
     }
     if (copied && !boxes && early) copy_weights(t, blockDim.x);
+    if (batch <= tile) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
     const bool loads = t < min(tile, batch);
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
     if (t < 34) used[t] = t < 2 ? 0 : n_warps;
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
     __syncthreads();
     if (loads) tile_samples[t] = own;
-    start_after_previous();
-    if (t < 4) rates[t] = schedule[t];
+    bool early_yet = true;
+    const auto previous_ends = [&] {
+        if (early_yet) start_after_previous();
+        early_yet = false;
+    };
 
     // The bounds are needed before the first pair is added, so all spikes go through the resets first.
     int n_bounded = 0;
     real bound = 0;
     if (batch <= tile) {
-        bound = tile_gains<true>(task, 0, batch, n_bounded);
+        bound = tile_gains<true>(task, 0, batch, n_bounded, previous_ends);
+        previous_ends();
     } else {
+        previous_ends();
 #pragma unroll 1
-        for (int s = 0; s < batch; s += tile) bound += tile_gains<false>(task, s, min(tile, batch - s), n_bounded);
+        for (int s = 0; s < batch; s += tile) bound += tile_gains<false>(task, s, min(tile, batch - s), n_bounded, [] {});
     }
+    if (t < 4) rates[t] = schedule[t];
     if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
@@ -244,7 +280,7 @@ __global__ void __launch_bounds__(1024) weight_step(
             if (t < n_samples) tile_samples[t] = samples[s + t];
             if (t < 34) used[t] = t < 2 ? 0 : n_warps;
             __syncthreads();
-            each_pair(task, s, n_samples, [&](int number, const Place& place) {
+            each_pair(task, task.places + s * NEURONS, n_samples, [&](int number, const Place& place) {
                 list_pairs(task, number + lane, place.count, ~place.start);
             });
             __syncthreads();
