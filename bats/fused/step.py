@@ -157,7 +157,8 @@ class FusedStep:
         arguments = (
             room.samples, self.table.factors, self.table.rows_argument, room.spike_q, room.spike_errors, room.spike_slopes,
             room.list_q, room.places, room.list_counts, room.counts,
-            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(self.in_slots), np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
+            np.int32(n), np.int32(self.network.layers[0].n_neurons), np.int32(hidden.n_neurons), np.int32(self.in_slots),
+            np.int64(room.spike_q.shape[1]), neuron.tau, neuron.reset, neuron.slope_floor,
             np.int32(shape.update_tile), np.int32(shape.update_capacity), np.int32(layout.update_pitch(self.network.layers[0].n_neurons)),
             room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),

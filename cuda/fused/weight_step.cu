@@ -32,7 +32,7 @@ struct FirstWeights {
     int n_owned, capacity;              // neurons that exist; entries of the list
     int per_unit;                       // pairs of a unit, at most
     Sample* tile_samples;               // [tile]
-    Place* pairs;                       // [tile, NEURONS]: start: in the list of the sample; once listed, in that of the block, or ~start
+    Place* pairs;                       // [tile, NEURONS]: start: in the list of the sample; listed: in that of the block, or ~start
     unsigned* units;                    // [tile * NEURONS], in any order: some of a sample's pairs that fired, sample << NEURONS | their bits
     typename Two<real>::type* list;     // [capacity]: q and G of their spikes, before each pair q = 0
     unsigned* used;                     // [34]: entries of the list, units; units that warps have taken, and the same for every other lane:
@@ -98,14 +98,14 @@ __device__ __forceinline__ void each_pair(const FirstWeights<real>& task, const 
     }
 }
 
-// Gains of a tile's spikes; returns the bound of the lane's neuron, lane % NEURONS. SINGLE: the batch is one tile, whose places are in
-// task.pairs, and whose pairs are listed there. before_loads() is called before the first spike is read, if there is one.
+// Gains of the spikes of a tile, whose pairs are at `places`; returns the bound of the lane's neuron, lane % NEURONS. SINGLE: the batch is
+// one tile, whose pairs are listed. before_loads() is called before the first spike is read, if there is one.
 template <bool SINGLE, typename real, typename Before>
-__device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, int first_sample, int n_samples, int& n_bounded,
-                                           Before before_loads) {
+__device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, const Place* places, int first_sample, int n_samples,
+                                           int& n_bounded, Before before_loads) {
     const int lane = threadIdx.x & 31;
     real bound = 0;
-    each_pair(task, SINGLE ? task.pairs : task.places + first_sample * NEURONS, n_samples, [&](int first, const Place& place) {
+    each_pair(task, places, n_samples, [&](int first, const Place& place) {
         const int sum = warp_inclusive_sum(place.count), begin = sum - place.count, n = __shfl_sync(FULL_WARP, sum, 31);
         // The list has an entry for each spike and one before each pair.
         const unsigned fired = __ballot_sync(FULL_WARP, place.count > 0);
@@ -173,7 +173,8 @@ __global__ void __launch_bounds__(1024) weight_step(
         int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; rows of their
                                                  // copies, 0 if there is no room; blocks may begin while the kernel before is running
         const __grid_constant__ TensorMap box_weights1, const __grid_constant__ TensorMap box_m1, const __grid_constant__ TensorMap box_v1,
-        int boxes, int unhurried,                // boxes that copies are made of, 0: the threads copy; blocks that begin early
+        int boxes, int unhurried,                // boxes that copies are made of, 0: the threads copy; blocks that begin well before the
+                                                 // kernel before has ended
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
@@ -213,7 +214,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     auto* list = reinterpret_cast<typename Two<real>::type*>(pairs + tile * NEURONS);
     const FirstWeights<real> task = {{spike_q, spike_errors, spike_slopes, spike_gains, worst, tau, reset, slope_floor}, samples,
                                      places + (size_t)first_neuron * batch, min(NEURONS, n_hidden - first_neuron), capacity,
-                                     batch < 4 * n_warps ? 3 : 4, tile_samples, pairs,
+                                     batch < 4 * n_warps ? 2 : 4, tile_samples, pairs,
                                      reinterpret_cast<unsigned*>(list + capacity), list, used};
 
     // What only earlier kernels than the last one have written.
@@ -242,7 +243,8 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
     }
     if (copied && !boxes && early) copy_weights(t, blockDim.x);
-    if (batch <= tile) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
+    const bool finds = batch <= tile && (int)blockIdx.x < unhurried;
+    if (finds) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
     const bool loads = t < min(tile, batch);
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
     if (t < 34) used[t] = t < 2 ? 0 : n_warps;
@@ -258,13 +260,15 @@ __global__ void __launch_bounds__(1024) weight_step(
     // The bounds are needed before the first pair is added, so all spikes go through the resets first.
     int n_bounded = 0;
     real bound = 0;
+    if (!finds) previous_ends();
     if (batch <= tile) {
-        bound = tile_gains<true>(task, 0, batch, n_bounded, previous_ends);
+        bound = tile_gains<true>(task, finds ? pairs : task.places, 0, batch, n_bounded, previous_ends);
         previous_ends();
     } else {
-        previous_ends();
 #pragma unroll 1
-        for (int s = 0; s < batch; s += tile) bound += tile_gains<false>(task, s, min(tile, batch - s), n_bounded, [] {});
+        for (int s = 0; s < batch; s += tile) {
+            bound += tile_gains<false>(task, task.places + s * NEURONS, s, min(tile, batch - s), n_bounded, [] {});
+        }
     }
     if (t < 4) rates[t] = schedule[t];
     if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
