@@ -231,7 +231,16 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
         commit_copies();
     };
-    if (copied && boxes && t == 0) {
+    if (copied && !boxes && early) copy_weights(t, blockDim.x);
+    const bool finds = batch <= tile && (int)blockIdx.x < unhurried;
+    if (finds) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
+    const bool loads = t < min(tile, batch);
+    const Sample own = loads ? samples[t] : Sample{0, 0, 0};
+    if (t < 34) used[t] = t < 2 ? 0 : n_warps;
+    for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
+    __syncthreads();
+    // The last warp is the one with the fewest pairs, often none.
+    if (copied && boxes && t == blockDim.x - 1) {
         const int rows = staged / boxes;
         arrival.expect(3 * staged * NEURONS * sizeof(real));
 #pragma unroll 1
@@ -242,15 +251,6 @@ __global__ void __launch_bounds__(1024) weight_step(
             arrival.copy_box(copies + (2 * staged + row) * PACKS, box_v1, row, first_neuron);
         }
     }
-    if (copied && !boxes && early) copy_weights(t, blockDim.x);
-    const bool finds = batch <= tile && (int)blockIdx.x < unhurried;
-    if (finds) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
-    const bool loads = t < min(tile, batch);
-    const Sample own = loads ? samples[t] : Sample{0, 0, 0};
-    if (t < 34) used[t] = t < 2 ? 0 : n_warps;
-    for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
-    __syncthreads();
-    if (loads) tile_samples[t] = own;
     bool early_yet = true;
     const auto previous_ends = [&] {
         if (early_yet) start_after_previous();
@@ -271,6 +271,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
     }
     if (t < 4) rates[t] = schedule[t];
+    if (loads) tile_samples[t] = own;  // here, since nobody waits for it so long
     if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
