@@ -163,7 +163,7 @@ class FusedStep:
             room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
             real(1 / batch), np.int32(mode), np.int32(aligned), np.int32(shape.weights1_staged),
-            np.int32(launching.EARLY), *boxes, np.int32(n_boxes if boxed else 0), np.int32(max(0, layout.N_PROCESSORS - n)), *first,
+            np.int32(launching.EARLY), *boxes, np.int32(box[0] if boxed else 0), np.int32(max(0, layout.N_PROCESSORS - n)), *first,
             output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),

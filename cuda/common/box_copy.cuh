@@ -18,12 +18,19 @@ __device__ __forceinline__ void pause(unsigned nanoseconds) {
 struct __align__(8) Arrival {
     unsigned long long barrier;
 
-    // So many bytes are about to come. The thread that copies; a synchronization before others wait.
+    // One thread, before a synchronization; so many threads are going to copy.
+    __device__ __forceinline__ void prepare(int n_threads) {
+#if __CUDA_ARCH__ >= 900
+        const unsigned at = (unsigned)__cvta_generic_to_shared(&barrier);
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(n_threads) : "memory");
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the accelerator has to see it
+#endif
+    }
+
+    // So many bytes are about to come; each thread that copies, before it does.
     __device__ __forceinline__ void expect(unsigned bytes) {
 #if __CUDA_ARCH__ >= 900
         const unsigned at = (unsigned)__cvta_generic_to_shared(&barrier);
-        asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the accelerator has to see it
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
 #endif
     }

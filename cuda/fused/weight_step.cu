@@ -21,7 +21,7 @@
 #include "losses/metrics.cuh"
 
 // Nanoseconds between boxes of blocks that begin early: all at once they would keep the second kernel waiting for its instructions.
-constexpr unsigned PAUSE = 1000;
+constexpr unsigned PAUSE = 500;
 
 // What a block of first weights works on, and what it has in shared memory. A tile: some samples, all of the batch if possible.
 template <typename real>
@@ -173,8 +173,8 @@ __global__ void __launch_bounds__(1024) weight_step(
         int aligned, int staged, int early,      // first weights, moments and gradient may be accessed 16 bytes at a time; rows of their
                                                  // copies, 0 if there is no room; blocks may begin while the kernel before is running
         const __grid_constant__ TensorMap box_weights1, const __grid_constant__ TensorMap box_m1, const __grid_constant__ TensorMap box_v1,
-        int boxes, int unhurried,                // boxes that copies are made of, 0: the threads copy; blocks that begin well before the
-                                                 // kernel before has ended
+        int box_rows, int unhurried,             // of the boxes that copies are made of, 0: the threads copy; blocks that begin well before
+                                                 // the kernel before has ended
         real* weights1, real* m1, real* v1, real* gradient1,  // [n_pre, n_hidden]
         real* weights2, real* m2, real* v2, real* gradient2,  // [n_hidden, n_out]
         const double* schedule, int has_moments, real beta1, real beta2, real epsilon, int nesterov,
@@ -231,24 +231,24 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
         commit_copies();
     };
-    if (copied && !boxes && early) copy_weights(t, blockDim.x);
+    if (copied && !box_rows && early) copy_weights(t, blockDim.x);
     const bool finds = batch <= tile && (int)blockIdx.x < unhurried;
     if (finds) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
     const bool loads = t < min(tile, batch);
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
     if (t < 34) used[t] = t < 2 ? 0 : n_warps;
+    if (t == 0) arrival.prepare(3);
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
     __syncthreads();
-    // The last warp is the one with the fewest pairs, often none.
-    if (copied && boxes && t == blockDim.x - 1) {
-        const int rows = staged / boxes;
-        arrival.expect(3 * staged * NEURONS * sizeof(real));
+    // The last three warps have the fewest pairs, often none. A thread's first request takes about a microsecond, so each asks for one array.
+    const int array = n_warps - 1 - warp;
+    if (copied && box_rows && array < 3 && lane == 0) {
+        const TensorMap& boxed = array == 0 ? box_weights1 : array == 1 ? box_m1 : box_v1;
+        arrival.expect(staged * NEURONS * sizeof(real));
 #pragma unroll 1
-        for (int row = 0; row < staged; row += rows) {
+        for (int row = 0; row < staged; row += box_rows) {
             if ((int)blockIdx.x < unhurried) pause(PAUSE);
-            arrival.copy_box(copies + row * PACKS, box_weights1, row, first_neuron);
-            arrival.copy_box(copies + (staged + row) * PACKS, box_m1, row, first_neuron);
-            arrival.copy_box(copies + (2 * staged + row) * PACKS, box_v1, row, first_neuron);
+            arrival.copy_box(copies + (array * staged + row) * PACKS, boxed, row, first_neuron);
         }
     }
     bool early_yet = true;
@@ -276,7 +276,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
     constexpr int COPYING = 8;  // warps, the last ones
-    if (copied && !boxes && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
+    if (copied && !box_rows && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
 #pragma unroll 1
     for (int s = 0; s < batch; s += tile) {
         if (batch > tile) {
@@ -295,7 +295,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     }
 
     // The optimizer.
-    if (copied && boxes) arrival.wait();
+    if (copied && box_rows) arrival.wait();
     else wait_for_copies();
     __syncthreads();
     const Update<real> change = update();
