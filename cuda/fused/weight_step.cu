@@ -21,7 +21,7 @@
 #include "losses/metrics.cuh"
 
 // Nanoseconds between boxes of blocks that begin early: all at once they would keep the second kernel waiting for its instructions.
-constexpr unsigned PAUSE = 500;
+constexpr unsigned PAUSE = 1000;
 
 // What a block of first weights works on, and what it has in shared memory. A tile: some samples, all of the batch if possible.
 template <typename real>
@@ -231,26 +231,30 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
         commit_copies();
     };
-    if (copied && !box_rows && early) copy_weights(t, blockDim.x);
-    const bool finds = batch <= tile && (int)blockIdx.x < unhurried;
+    // The thread that asks for boxes has to wait until most of them are there.
+    const bool boxed = copied && box_rows > 0, hurried = (int)blockIdx.x >= unhurried;
+    const auto copy_boxes = [&] {
+        arrival.expect(3 * staged * NEURONS * sizeof(real));
+#pragma unroll 1
+        for (int row = 0; row < staged; row += box_rows) {
+            if (!hurried) pause(PAUSE);
+            arrival.copy_box(copies + row * PACKS, box_weights1, row, first_neuron);
+            arrival.copy_box(copies + (staged + row) * PACKS, box_m1, row, first_neuron);
+            arrival.copy_box(copies + (2 * staged + row) * PACKS, box_v1, row, first_neuron);
+        }
+    };
+    if (boxed && t == 0) {
+        arrival.prepare(1);
+        if (!hurried) copy_boxes();
+    }
+    if (copied && !boxed && early) copy_weights(t, blockDim.x);
+    const bool finds = batch <= tile && !hurried;
     if (finds) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
     const bool loads = t < min(tile, batch);
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
     if (t < 34) used[t] = t < 2 ? 0 : n_warps;
-    if (t == 0) arrival.prepare(3);
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
     __syncthreads();
-    // The last three warps have the fewest pairs, often none. A thread's first request takes about a microsecond, so each asks for one array.
-    const int array = n_warps - 1 - warp;
-    if (copied && box_rows && array < 3 && lane == 0) {
-        const TensorMap& boxed = array == 0 ? box_weights1 : array == 1 ? box_m1 : box_v1;
-        arrival.expect(staged * NEURONS * sizeof(real));
-#pragma unroll 1
-        for (int row = 0; row < staged; row += box_rows) {
-            if ((int)blockIdx.x < unhurried) pause(PAUSE);
-            arrival.copy_box(copies + (array * staged + row) * PACKS, boxed, row, first_neuron);
-        }
-    }
     bool early_yet = true;
     const auto previous_ends = [&] {
         if (early_yet) start_after_previous();
@@ -276,7 +280,8 @@ __global__ void __launch_bounds__(1024) weight_step(
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
     constexpr int COPYING = 8;  // warps, the last ones
-    if (copied && !box_rows && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
+    if (boxed && hurried && t == blockDim.x - 1) copy_boxes();  // the other warps begin without this one
+    if (copied && !boxed && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
 #pragma unroll 1
     for (int s = 0; s < batch; s += tile) {
         if (batch > tile) {
@@ -295,7 +300,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     }
 
     // The optimizer.
-    if (copied && box_rows) arrival.wait();
+    if (boxed) arrival.wait();
     else wait_for_copies();
     __syncthreads();
     const Update<real> change = update();
