@@ -138,6 +138,11 @@ class FusedStep:
         )  # fmt: skip
         self._run("output_step", (n,), shape.output_threads, arguments, shape.output_shared)
 
+    @staticmethod
+    def early_blocks(n):
+        """Blocks of the third kernel that begin well before the second one ends: on the processors without one of its n blocks."""
+        return max(0, layout.N_PROCESSORS - n)
+
     def _weight_step(self, part, batch, loss, predictions, totals):
         hidden, output = self.network.layers[1:]
         room, n, real = self.room, part.stop - part.start, self.dtype.type
@@ -163,7 +168,7 @@ class FusedStep:
             room.out_spikes, room.out_starts,
             np.int32(out_capacity), np.int32(output.n_neurons), np.int32(shape.group), np.int32(shape.slices),
             real(1 / batch), np.int32(mode), np.int32(aligned), np.int32(shape.weights1_staged),
-            np.int32(launching.EARLY), *boxes, np.int32(box[0] if boxed else 0), np.int32(max(0, layout.N_PROCESSORS - n)), *first,
+            np.int32(launching.EARLY), *boxes, np.int32(box[0] if boxed else 0), np.int32(self.early_blocks(n)), *first,
             output.matrix, m2, v2, output.gradient,
             schedule, np.int32(bool(self.optimizer.moments)), real(beta1), real(beta2),
             real(getattr(self.optimizer, "epsilon", 0)), np.int32(getattr(self.optimizer, "nesterov", False)),

@@ -1,7 +1,7 @@
 #pragma once
 // Boxes of a matrix, copied from global to shared memory by the processor's tensor memory accelerator (compute capability 9.0). One thread
-// asks for up to 256 rows and no warp is busy with them, where cp.async of rows of 32 bytes (async_copy.cuh) keeps the way to shared memory
-// busy for 32 cycles per instruction.
+// asks for up to 256 rows at a time, waits only while the accelerator has no room for more requests, and no warp is busy with them; cp.async
+// of rows of 32 bytes (async_copy.cuh) keeps the way to shared memory busy for 32 cycles per instruction.
 
 // The driver's CUtensorMap: a matrix and the size of its boxes (bats/fused/tensor_map.py).
 struct __align__(64) TensorMap {
@@ -18,19 +18,12 @@ __device__ __forceinline__ void pause(unsigned nanoseconds) {
 struct __align__(8) Arrival {
     unsigned long long barrier;
 
-    // One thread, before a synchronization; so many threads are going to copy.
-    __device__ __forceinline__ void prepare(int n_threads) {
-#if __CUDA_ARCH__ >= 900
-        const unsigned at = (unsigned)__cvta_generic_to_shared(&barrier);
-        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(n_threads) : "memory");
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the accelerator has to see it
-#endif
-    }
-
-    // So many bytes are about to come; each thread that copies, before it does.
+    // So many bytes are about to come. The thread that copies; a synchronization before others wait.
     __device__ __forceinline__ void expect(unsigned bytes) {
 #if __CUDA_ARCH__ >= 900
         const unsigned at = (unsigned)__cvta_generic_to_shared(&barrier);
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the accelerator has to see it
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
 #endif
     }

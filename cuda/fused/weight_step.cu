@@ -231,9 +231,8 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
         commit_copies();
     };
-    // The thread that asks for boxes has to wait until most of them are there.
     const bool boxed = copied && box_rows > 0, hurried = (int)blockIdx.x >= unhurried;
-    const auto copy_boxes = [&] {
+    if (boxed && t == 0) {
         arrival.expect(3 * staged * NEURONS * sizeof(real));
 #pragma unroll 1
         for (int row = 0; row < staged; row += box_rows) {
@@ -242,10 +241,6 @@ __global__ void __launch_bounds__(1024) weight_step(
             arrival.copy_box(copies + (staged + row) * PACKS, box_m1, row, first_neuron);
             arrival.copy_box(copies + (2 * staged + row) * PACKS, box_v1, row, first_neuron);
         }
-    };
-    if (boxed && t == 0) {
-        arrival.prepare(1);
-        if (!hurried) copy_boxes();
     }
     if (copied && !boxed && early) copy_weights(t, blockDim.x);
     const bool finds = batch <= tile && !hurried;
@@ -280,7 +275,6 @@ __global__ void __launch_bounds__(1024) weight_step(
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
     constexpr int COPYING = 8;  // warps, the last ones
-    if (boxed && hurried && t == blockDim.x - 1) copy_boxes();  // the other warps begin without this one
     if (copied && !boxed && !early && warp >= n_warps - COPYING) copy_weights(t - 32 * (n_warps - COPYING), 32 * min(COPYING, n_warps));
 #pragma unroll 1
     for (int s = 0; s < batch; s += tile) {

@@ -98,6 +98,13 @@ class Layouts(unittest.TestCase):
                 self.assertTrue(1 <= shape.hidden_warps <= 16)
         self.assertGreater(accepted, 100)
 
+    def test_boxes_hold_all_rows(self):
+        """At most 256 rows each, as the tensor memory accelerator takes, beginning at multiples of 128 bytes."""
+        for n_pre in (1, 7, 8, 255, 256, 257, 784, 1000, 10_000):
+            n_boxes, rows = layout.boxes_of(n_pre)
+            each = rows // n_boxes
+            self.assertEqual((rows % n_boxes, each % 8), (0, 0))
+            self.assertTrue(each <= 256 and n_pre <= rows < n_pre + 8 * n_boxes)
 
     def test_limits_of_deep_networks(self):
         """The same for the kernels of several hidden layers, and that a part's worst case stays within SCRATCH_BYTES."""

@@ -36,6 +36,15 @@ class OnCpu(Checks, unittest.TestCase):
             found.add(b"".join(layer.weights.tobytes() for layer in step.network.layers[1:]))
         self.assertEqual(len(found), 1)
 
+    def test_where_blocks_begin_changes_nothing(self):
+        """Early blocks of the third kernel find their pairs by themselves, the others read what the second kernel found."""
+        found = set()
+        for early in (0, 3, 132):
+            with mock.patch.object(fused_step.FusedStep, "early_blocks", lambda *_, early=early: early):
+                step = self.trained(True, dtype="float32", epochs=1)
+            found.add(b"".join(layer.weights.tobytes() for layer in step.network.layers[1:]))
+        self.assertEqual(len(found), 1)
+
 
 if __name__ == "__main__":
     unittest.main()
