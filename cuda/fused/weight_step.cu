@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
         commit_copies();
     };
-    const bool boxed = copied && box_rows > 0, hurried = (int)blockIdx.x >= unhurried;
+    const bool boxed = copied && box_rows > 0, hurried = !early || (int)blockIdx.x >= unhurried;
     if (boxed && t == 0) {
         arrival.expect(3 * staged * NEURONS * sizeof(real));
 #pragma unroll 1
@@ -250,6 +250,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     if (t < 34) used[t] = t < 2 ? 0 : n_warps;
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
     __syncthreads();
+    if (loads) tile_samples[t] = own;
     bool early_yet = true;
     const auto previous_ends = [&] {
         if (early_yet) start_after_previous();
@@ -270,7 +271,6 @@ __global__ void __launch_bounds__(1024) weight_step(
         }
     }
     if (t < 4) rates[t] = schedule[t];
-    if (loads) tile_samples[t] = own;  // here, since nobody waits for it so long
     if (n_bounded) atomicAdd(&bounded[(t % n_rows) * 4], (unsigned long long)n_bounded);
     bound = column_sum<NEURONS>(bound, room, n_warps);  // synchronizes
     const real units = fixed_units(bound * in_slots);   // as many events of one input neuron
