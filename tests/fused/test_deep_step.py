@@ -28,10 +28,12 @@ class Checks(test_fused_step.Checks):
 
     small = SMALL
     sizes_of_many_events = (20, 35, 9, 4)
+    sizes_of_many_outputs = (12, 30, 20, 80)
     # Networks with one hidden layer, whose kernels are others.
     test_spikes_that_the_third_kernel_has_no_room_for = test_trains_longer_than_a_warp = test_a_crowd_of_equal_times = None
     test_more_groups_than_a_warp_holds = test_more_output_spikes_than_a_table_has_room_for = None
     test_a_few_neurons_fire_far_more_often = test_a_candidate_that_does_not_fire_before_one_that_does = None
+    test_training_with_copied_weights = None
 
     def fuse(self, network, loss, source, batch, t_max, optimizer, **options):
         """A fused step without graph that keeps its gradients; every array that it may not read before writing is poisoned."""

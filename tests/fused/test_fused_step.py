@@ -35,6 +35,7 @@ def fuse(network, loss, source, batch, t_max, optimizer, **options):
 class Checks:
     small = SMALL
     sizes_of_many_events = (20, 35, 4)
+    sizes_of_many_outputs = (12, 30, 80)
 
     def case(self, seed, sizes, n_batch=4, n_slots=3, max_n_spike=8, span=3, change=None, tau_s=0.05):
         """The first well-conditioned network that follows from the seed: inputs, layers, and the oracle's trains."""
@@ -295,6 +296,12 @@ class Checks:
             while step.train_next():
                 pass
         return step
+
+    def test_read_out_of_many_outputs(self):
+        """More outputs than a warp has lanes, one spike at most: of equal counts the earliest spike wins."""
+        case = self.case(40, list(self.sizes_of_many_outputs), n_batch=6, max_n_spike=1)
+        self.assertTrue((case.trains[-1].times[:, :, 0].argmin(axis=1) >= 32).any())
+        self.check(case)
 
     def test_training_is_that_of_the_plain_step(self):
         """Eight steps with every optimizer and loss, the last batch of an epoch smaller."""
