@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-REPEATS, WARM_UP = 7, 3  # compiled, captured, replayed
+REPEATS, WARM_UP = 31, 5  # compiled, captured, replayed
 
 
 def measure(step, clock):
