@@ -7,6 +7,7 @@ from bats.ops.arguments import blocks
 
 HIDDEN_TILE, HIDDEN_UNROLL = 256, 16  # events of a warp, and those it goes through together, as in cuda/fused/hidden_forward.cu
 NEURONS = 8  # hidden neurons of a block, as in cuda/fused/batch.cuh
+SORTED = 64  # samples of a batch, at most, that the first kernel sorts by number of events, as in cuda/fused/sample_order.cuh
 SEGMENT = 8  # hidden spikes that a thread adds up, as in cuda/fused/output_spikes.cuh
 BUCKETS = 4  # of the sort, per thread, as in cuda/fused/sorted_spikes.cuh
 PAIR_BYTES, SAMPLE_BYTES = 12, 16  # of a (sample, neuron) pair and a sample in cuda/fused/weight_step.cu

@@ -59,9 +59,12 @@ class FusedStep:
             out_starts=xp.zeros((n, n_out + 1), np.int32),
             out_counts=xp.zeros((batch_size, n_out), np.int32),
             labels=xp.zeros(batch_size, np.int32),
+            upcoming=xp.zeros((layout.SORTED, 2), np.int64),
+            upcoming_places=xp.zeros(layout.SORTED, np.int32),
         )
         self.optimizer_arrays = self._optimizer_arrays(hidden, output)
         self.after_weights = False  # whether weight_step is the kernel that the next one follows; Step resets it
+        self.prepared = 0  # samples of the next batch in room.upcoming, of use if after_weights
 
     def _choose(self, batch):
         sizes = tuple(layer.n_neurons for layer in self.network.layers)
@@ -86,10 +89,11 @@ class FusedStep:
         for first in range(0, batch, self.at_once):
             part = slice(first, min(batch, first + self.at_once))
             self._hidden_forward(part, cursor)
-            self._output_step(part, cursor, training, part.stop == batch, loss[part], predictions[part])
+            prepares = training and part == slice(0, batch) and batch <= layout.SORTED
+            self._output_step(part, cursor, training, part.stop == batch, prepares, loss[part], predictions[part])
             if training:
                 self._weight_step(part, batch, loss[part], predictions[part], totals)
-            self.after_weights = training
+            self.after_weights, self.prepared = training, batch if prepares else 0
         if not training:
             room = self.room
             accumulate_metrics(loss[:batch], predictions[:batch], room.out_counts[:batch], room.labels[:batch], totals)
@@ -104,16 +108,18 @@ class FusedStep:
         hidden, room, n = self.network.layers[1], self.room, part.stop - part.start
         shape, neuron = self._choose(n), hidden.neuron
         status, _ = hidden.tally()
+        prepared = self.after_weights and self.prepared == n
+        upcoming = (room.upcoming, room.upcoming_places) if prepared else (np.uintp(0), np.uintp(0))
         arguments = (
             self.table.in_order, cursor, self.table.factors, self.table.rows_argument, hidden.matrix,
             np.int32(n), np.int32(hidden.n_neurons), neuron.c, neuron.reset, self.last_factor, np.int32(hidden.max_n_spike),
             room.list_q, room.list_places, room.list_counts, room.extremes, room.slopes, room.counts, room.samples,
-            status, np.int32(len(status)), np.int32(self.after_weights),
+            status, np.int32(len(status)), np.int32(self.after_weights), *upcoming,
         )  # fmt: skip
         grid = (blocks(hidden.n_neurons, 32), blocks(n, shape.hidden_warps))
         self._run("hidden_forward", grid, 32 * shape.hidden_warps, arguments, shape.hidden_shared)
 
-    def _output_step(self, part, cursor, training, last, loss, predictions):
+    def _output_step(self, part, cursor, training, last, prepares, loss, predictions):
         hidden, output = self.network.layers[1:]
         room, n, real = self.room, part.stop - part.start, self.dtype.type
         shape, neuron = self._choose(n), output.neuron
@@ -135,8 +141,9 @@ class FusedStep:
             cursor, np.int32(counts_step), schedule, np.float64(betas[0]), np.float64(betas[1]),
             room.spike_q, room.spike_errors, room.spike_slopes, room.places, room.out_spikes, room.out_starts,
             loss, predictions, room.out_counts[part], room.labels[part], status, bounded, np.int32(len(status)),
+            self.table.in_order, np.int64(len(self.table.in_order)), room.upcoming, room.upcoming_places,
         )  # fmt: skip
-        self._run("output_step", (n,), shape.output_threads, arguments, shape.output_shared)
+        self._run("output_step", (n + prepares,), shape.output_threads, arguments, shape.output_shared)
 
     @staticmethod
     def early_blocks(n):

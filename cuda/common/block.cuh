@@ -3,6 +3,19 @@
 
 constexpr unsigned FULL_WARP = 0xffffffffu;
 
+// Barriers 1 to 15, for all threads of the block: a thread arrives without waiting for the others, or waits until all have arrived.
+__device__ __forceinline__ void arrive_at(int barrier) {
+#if __CUDA_ARCH__ >= 700
+    asm volatile("barrier.cta.arrive %0, %1;" ::"r"(barrier), "r"(blockDim.x) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void wait_at(int barrier) {
+#if __CUDA_ARCH__ >= 700
+    asm volatile("barrier.cta.sync %0, %1;" ::"r"(barrier), "r"(blockDim.x) : "memory");
+#endif
+}
+
 template <typename value_t>
 __device__ __forceinline__ value_t warp_inclusive_sum(value_t value) {
     const int lane = threadIdx.x & 31;
@@ -18,6 +31,20 @@ template <typename value_t>
 __device__ __forceinline__ value_t warp_sum(value_t value) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(FULL_WARP, value, distance);
+    return value;
+}
+
+// The least and the greatest of numbers that are not negative, nor NaN; a warp.
+__device__ __forceinline__ float warp_least(float value) { return __uint_as_float(__reduce_min_sync(FULL_WARP, __float_as_uint(value))); }
+__device__ __forceinline__ float warp_greatest(float value) { return __uint_as_float(__reduce_max_sync(FULL_WARP, __float_as_uint(value))); }
+__device__ __forceinline__ double warp_least(double value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value = min(value, __shfl_xor_sync(FULL_WARP, value, distance));
+    return value;
+}
+__device__ __forceinline__ double warp_greatest(double value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value = max(value, __shfl_xor_sync(FULL_WARP, value, distance));
     return value;
 }
 

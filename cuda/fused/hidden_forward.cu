@@ -9,11 +9,11 @@
 #include "common/block.cuh"
 #include "fused/batch.cuh"
 #include "fused/dependent_launch.cuh"
+#include "fused/sample_order.cuh"
 
 constexpr int TILE = 256;   // events of a sample that are prepared together
 constexpr int UNROLL = 16;  // events between two looks for spikes; the weights of as many are on their way
 constexpr int ALONE = 2;    // neurons that are looked at one by one if no more than these fire again
-constexpr int SORTED = 64;  // batches up to this size are spread over the warps by number of events
 
 // One event and the interval after it.
 template <typename real>
@@ -257,30 +257,16 @@ __device__ __forceinline__ void prepare(Room<real>& room, const real* factors, c
     if (lane < UNROLL) room.rows[n_padded + lane] = last_row;
 }
 
-// The sample (of the batch) of this warp, or -1. With a small batch a processor has one block, and each of its four schedulers every fourth
-// warp: all blocks, and in a block all schedulers, get about as many events. Waits for the block's other warps.
+// The sample (of the batch) of this warp, or -1. Waits for the block's other warps.
 __device__ __forceinline__ int choose_sample(const Sample* samples, int batch) {
-    const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n_warps = blockDim.x >> 5;
     if (batch > SORTED) {
-        const int s = blockIdx.y * n_warps + warp;
+        const int s = blockIdx.y * (blockDim.x >> 5) + (threadIdx.x >> 5);
         return s < batch ? s : -1;
     }
-    __shared__ int sorted[SORTED];  // by number of events
-    constexpr int NONE = 0x7fffffff;
-    const int one = lane < batch ? samples[lane].n_events : NONE, two = lane + 32 < batch ? samples[lane + 32].n_events : NONE;
-    for (int s = warp; s < batch; s += n_warps) {
-        const int n_events = __shfl_sync(FULL_WARP, s < 32 ? one : two, s & 31);
-        const unsigned fewer = __ballot_sync(FULL_WARP, one < n_events || (one == n_events && lane < s));
-        const unsigned fewer_too = __ballot_sync(FULL_WARP, two < n_events || (two == n_events && lane + 32 < s));
-        if (lane == 0) sorted[__popc(fewer) + __popc(fewer_too)] = s;
-    }
+    __shared__ int sorted[SORTED];
+    each_rank(batch, [&](int s) { return samples[s].n_events; }, [&](int s, int rank) { sorted[rank] = s; });
     __syncthreads();
-    // Blocks take samples in turn, there and back. In a block the schedulers with a warp more take the shorter samples.
-    const int scheduler = warp & 3, round = warp >> 2, n_longer = n_warps & 3, n_rounds = n_warps >> 2;
-    const bool longer = scheduler < n_longer;
-    const int first = longer ? 0 : n_longer, n = longer ? n_longer : 4 - n_longer, turn = scheduler - first;
-    const int place = (longer ? 0 : (n_rounds + 1) * n_longer) + round * n + (round & 1 ? n - 1 - turn : turn);
-    const int rank = place * gridDim.y + (place & 1 ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    const int rank = rank_of_warp();
     return rank < batch ? sorted[rank] : -1;
 }
 
@@ -302,7 +288,8 @@ __global__ void __launch_bounds__(512) hidden_forward(
         int* __restrict__ counts,                  // [batch, n_hidden]
         Sample* __restrict__ batch_samples,        // [batch]: what the other kernels need to know of the batch
         unsigned long long* status, int n_rows,    // [n_rows, 4]: spikes, silent, overflowing, non-finite
-        int ahead) {  // the kernel before is a weight_step: events, which it has nothing to do with, are prepared before it has ended
+        int ahead,          // the kernel before is a weight_step: events, which it has nothing to do with, are prepared before it has ended
+        const Sample* upcoming, const int* upcoming_places) {  // [batch]: what the output_step before has made of the batch, or null
     extern __shared__ __align__(16) double shared_memory[];
     bool early = ahead;
     const auto previous_ends = [&] {
@@ -311,8 +298,18 @@ __global__ void __launch_bounds__(512) hidden_forward(
     };
     if (!early) start_after_previous();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    samples += *cursor;
-    const int s = choose_sample(samples, batch);
+    const Sample* from = upcoming;
+    int s;
+    if (upcoming) {
+        const int rank = rank_of_warp();
+        s = rank < batch ? upcoming_places[rank] : -1;
+        from += min(rank, batch - 1);
+    } else {
+        from = samples + *cursor;
+        s = choose_sample(from, batch);
+        from += max(s, 0);
+    }
+    const Sample sample = *from;
     if (s < 0) {
         previous_ends();
         return;
@@ -320,7 +317,6 @@ __global__ void __launch_bounds__(512) hidden_forward(
     Room<real>& room = reinterpret_cast<Room<real>*>(shared_memory)[warp];
     const int i = blockIdx.x * 32 + lane;
     const bool valid = i < n_hidden;
-    const Sample sample = samples[s];
 
     const unsigned group = s * gridDim.x + blockIdx.x;
     const SpikeStore<real> store = {list_q, list_place, slopes, group * 32 * n_slots, (unsigned)s * n_slots * n_hidden + i,
@@ -351,14 +347,9 @@ __global__ void __launch_bounds__(512) hidden_forward(
 
     const bool overflow = neurons.count > n_slots;
     const int count = min(neurons.count, n_slots);
-    if (blockIdx.x == 0 && lane == 0) batch_samples[s] = samples[s];  // loaded again: registers are few
+    if (blockIdx.x == 0 && lane == 0) batch_samples[s] = *from;  // loaded again: registers are few
     if (valid) counts[(unsigned)s * n_hidden + i] = count;
-    real least = neurons.first, greatest = count > 0 ? reciprocal(neurons.y) : real(0);
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        least = min(least, __shfl_xor_sync(FULL_WARP, least, distance));
-        greatest = max(greatest, __shfl_xor_sync(FULL_WARP, greatest, distance));
-    }
+    const real least = warp_least(neurons.first), greatest = warp_greatest(count > 0 ? reciprocal(neurons.y) : real(0));
     const int silent = __popc(__ballot_sync(FULL_WARP, valid && count == 0));
     const int overflows = __popc(__ballot_sync(FULL_WARP, valid && overflow));
     const int bad = __popc(__ballot_sync(FULL_WARP, valid && !isfinite(neurons.a)));

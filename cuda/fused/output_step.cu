@@ -16,6 +16,7 @@
 #include "fused/output_loss.cuh"
 #include "fused/output_results.cuh"
 #include "fused/output_spikes.cuh"
+#include "fused/sample_order.cuh"
 #include "fused/sorted_spikes.cuh"
 #include "fused/spike_errors.cuh"
 #include "optim/update.cuh"
@@ -221,7 +222,7 @@ __device__ __forceinline__ void output_task(const OutputTask<real>& task, const 
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
-// blocks batch, up to 1024 threads. Shared memory as bats/fused/layout.py counts it.
+// blocks batch, or one more (upcoming), up to 1024 threads. Shared memory as bats/fused/layout.py counts it.
 template <typename real>
 __global__ void __launch_bounds__(1024) output_step(
         const Sample* samples, int batch, int n_hidden, int n_hidden_slots,
@@ -238,9 +239,21 @@ __global__ void __launch_bounds__(1024) output_step(
         Place* places,                                 // [ceil(n_hidden / NEURONS), batch, NEURONS]
         typename Two<real>::type* out_spikes,          // [batch, n_out * n_slots]: q and G of the outputs' spikes, output by output
         int* out_starts,                               // [batch, n_out + 1]
-        real* loss, int* predictions, int* out_counts, int* labels, unsigned long long* status, unsigned long long* bounded, int n_rows) {
+        real* loss, int* predictions, int* out_counts, int* labels, unsigned long long* status, unsigned long long* bounded, int n_rows,
+        const Sample* in_order, long long n_order,     // samples in the order of training
+        Sample* upcoming, int* upcoming_places) {      // of the next batch, for the first kernel: made by a block more
     extern __shared__ __align__(16) double shared_memory[];
     const int s = blockIdx.x, t = threadIdx.x, n_groups = (n_hidden + 31) / 32;
+    // The schedule is read by the third kernel only, which ended before the first one began.
+    const bool keeps_count = s == gridDim.x - 1 && t == blockDim.x - 1;
+    if (keeps_count && counts_step) count_step(schedule, beta1, beta2);
+    if (s == batch) {
+        const long long position = *cursor + batch;
+        start_after_previous();  // it has read what is upcoming
+        Upcoming{upcoming, upcoming_places}.prepare(in_order, n_order, position, batch);
+        if (keeps_count) *cursor = position;
+        return;
+    }
     const size_t worst = (size_t)32 * n_hidden_slots * n_groups;
     const OutputRoom<real> room =
         lay_out(shared_memory, list_capacity, chunk, scratch_size, n_hidden, n_groups, n_out, n_slots, weights, staged);
@@ -270,9 +283,6 @@ __global__ void __launch_bounds__(1024) output_step(
         room.state.fall[o] = 0;
         room.state.counts[o] = room.state.overflow[o] = 0;
     }
-    // The schedule is read by the third kernel only, which ended before the first one began.
-    const bool keeps_count = s == 0 && t == blockDim.x - 1;
-    if (keeps_count && counts_step) count_step(schedule, beta1, beta2);
     start_after_previous();
     if (keeps_count) atomicAdd(reinterpret_cast<unsigned long long*>(cursor), (unsigned long long)batch);  // waits for nothing
     const GroupLists<real> groups = {

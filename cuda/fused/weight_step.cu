@@ -232,7 +232,9 @@ __global__ void __launch_bounds__(1024) weight_step(
         commit_copies();
     };
     const bool boxed = copied && box_rows > 0, hurried = !early || (int)blockIdx.x >= unhurried;
-    if (boxed && t == 0) {
+    // A thread waits while the accelerator has no room for its request. So the last warp asks, and the others go on without it.
+    const bool asks = boxed && warp == n_warps - 1;
+    const auto ask = [&] {
         arrival.expect(3 * staged * NEURONS * sizeof(real));
 #pragma unroll 1
         for (int row = 0; row < staged; row += box_rows) {
@@ -241,7 +243,7 @@ __global__ void __launch_bounds__(1024) weight_step(
             arrival.copy_box(copies + (staged + row) * PACKS, box_m1, row, first_neuron);
             arrival.copy_box(copies + (2 * staged + row) * PACKS, box_v1, row, first_neuron);
         }
-    }
+    };
     if (copied && !boxed && early) copy_weights(t, blockDim.x);
     const bool finds = batch <= tile && !hurried;
     if (finds) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
@@ -249,8 +251,18 @@ __global__ void __launch_bounds__(1024) weight_step(
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
     if (t < 34) used[t] = t < 2 ? 0 : n_warps;
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
-    __syncthreads();
     if (loads) tile_samples[t] = own;
+    if (!boxed) {
+        __syncthreads();
+    } else if (asks) {
+        arrive_at(1);
+        if (lane == 0) ask();
+        __syncwarp();
+        wait_at(2);
+    } else {
+        arrive_at(2);
+        wait_at(1);
+    }
     bool early_yet = true;
     const auto previous_ends = [&] {
         if (early_yet) start_after_previous();
