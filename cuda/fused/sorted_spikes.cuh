@@ -44,7 +44,7 @@ struct GroupLists {
     const real* q;
     const unsigned* place;  // [n_groups, capacity]
     const int* counts;      // [n_groups]
-    const real* extremes;   // [n_groups, 2]: least and greatest q
+    const real* extremes;   // [n_groups, 2]: least and greatest q, infinity and 0 if there is none
     const int* of_neurons;  // [n_hidden]: spikes
     int n_groups, capacity, n_hidden;
 };
@@ -86,14 +86,15 @@ __device__ __forceinline__ void load_groups(const GroupLists<real>& groups, Held
     held.lowest = 0x7fffffff, held.highest = 0, held.total = 0;
 #pragma unroll 1
     for (int first = 0; first < groups.n_groups; first += 32) {
-        const int g = first + lane, count = g < groups.n_groups ? groups.counts[g] : 0;
-        if (count > 0) {
-            held.lowest = min(held.lowest, __float_as_int((float)groups.extremes[2 * g]));
-            held.highest = max(held.highest, __float_as_int((float)groups.extremes[2 * g + 1]));
-        }
+        const int g = first + lane;
+        const bool exists = g < groups.n_groups;
+        const int count = exists ? groups.counts[g] : 0;
+        // Infinity and 0 where there is no spike: nobody has to wait for the counts.
+        held.lowest = min(held.lowest, exists ? __float_as_int((float)groups.extremes[2 * g]) : 0x7fffffff);
+        held.highest = max(held.highest, exists ? __float_as_int((float)groups.extremes[2 * g + 1]) : 0);
         const int sum = warp_inclusive_sum(count);
         const bool own = g == warp || g == warp + n_warps || (g >= 2 * n_warps && g % n_warps == warp);  // a remainder takes long
-        if (own && g < groups.n_groups) group_starts[g] = held.total + sum - count;
+        if (own && exists) group_starts[g] = held.total + sum - count;
         held.total += __shfl_sync(FULL_WARP, sum, 31);
     }
     held.lowest = __reduce_min_sync(FULL_WARP, held.lowest);
