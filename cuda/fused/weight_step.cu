@@ -33,11 +33,14 @@ struct FirstWeights {
     int per_unit;                       // pairs of a unit, at most
     Sample* tile_samples;               // [tile]
     Place* pairs;                       // [tile, NEURONS]: start: in the list of the sample; listed: in that of the block, or ~start
-    unsigned* units;                    // [tile * NEURONS], in any order: some of a sample's pairs that fired, sample << NEURONS | their bits
+    unsigned* units;                    // [tile * NEURONS]: some of a sample's pairs that fired, sample << NEURONS | their bits; whole units
+                                        // from the first place on, those with fewer pairs from the last place back
     typename Two<real>::type* list;     // [capacity]: q and G of their spikes, before each pair q = 0
-    unsigned* used;                     // [34]: entries of the list, units; units that warps have taken, and the same for every other lane:
-                                        // a branch around an atomic operation takes longer
+    unsigned* used;                     // [USED]: entries of the list; whole units, others; units that warps have taken, and the same for
+                                        // every other lane: a branch around an atomic operation takes longer
+    int n_places;                       // tile * NEURONS
 };
+constexpr int USED = 35;
 
 // Lists the lanes' pairs that fired. A warp; number: of the lane's pair in the tile.
 template <typename real>
@@ -50,10 +53,14 @@ __device__ __forceinline__ void list_pairs(const FirstWeights<real>& task, int n
     const bool opens = count > 0 && __popc(of_sample ^ from_here) % task.per_unit == 0;
     unsigned others = from_here;
     for (int n = 0; n < task.per_unit; ++n) others &= others - 1;  // without the first one
-    const unsigned opening = __ballot_sync(FULL_WARP, opens);
-    const unsigned before = lane == 0 ? atomicAdd(&task.used[1], (unsigned)__popc(opening)) : 0u;
-    const unsigned at = __shfl_sync(FULL_WARP, before, 0) + __popc(opening & ((1u << lane) - 1));
-    if (opens) task.units[at] = (unsigned)(number / NEURONS) << NEURONS | (from_here ^ others);
+    const unsigned unit = from_here ^ others;
+    const bool whole = __popc(unit) == task.per_unit;
+    const unsigned opening[2] = {__ballot_sync(FULL_WARP, opens && whole), __ballot_sync(FULL_WARP, opens && !whole)};
+    const unsigned before = lane < 2 ? atomicAdd(&task.used[1 + lane], (unsigned)__popc(lane ? opening[1] : opening[0])) : 0u;
+    const unsigned at[2] = {__shfl_sync(FULL_WARP, before, 0), __shfl_sync(FULL_WARP, before, 1)}, below = (1u << lane) - 1;
+    if (!opens) return;
+    const int place = whole ? at[0] + __popc(opening[0] & below) : task.n_places - 1 - at[1] - __popc(opening[1] & below);
+    task.units[place] = (unsigned)(number / NEURONS) << NEURONS | unit;
 }
 
 // Where the spikes of the block's neurons begin in every sample's list, neuron by neuron, as the second kernel finds it too: from the
@@ -124,16 +131,16 @@ __device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, const
     return bound;
 }
 
-// Adds the listed pairs to sums [NEURONS, pitch]; warps take one unit after another. units_of: of the fixed point, neuron lane % NEURONS.
+// Adds the listed pairs to sums [NEURONS, pitch]; warps take one unit after another, small ones last: so all end at about the same time. units_of: of the fixed point, neuron lane % NEURONS.
 template <typename index_t, typename real>
 __device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int first_sample, const real* event_factors,
                                           const index_t* event_rows, real units_of, typename FixedPoint<real>::type* sums, int pitch) {
     const int lane = threadIdx.x & 31;
-    const unsigned n = task.used[1];
+    const unsigned n_whole = task.used[1], n = n_whole + task.used[2];
     for (unsigned item = threadIdx.x >> 5; item < n;) {
-        const unsigned unit = task.units[item], in_tile = unit >> NEURONS;
+        const unsigned unit = task.units[item < n_whole ? item : task.n_places - 1 - (item - n_whole)], in_tile = unit >> NEURONS;
         const Sample sample = task.tile_samples[in_tile];
-        const unsigned taken = atomicAdd(&task.used[2 + lane], 1u);  // lane 0's counts
+        const unsigned taken = atomicAdd(&task.used[3 + lane], 1u);  // lane 0's counts
         for (int from = (sample.n_events - 1) / (32 * CHUNKS) * (32 * CHUNKS); from >= 0 && sample.n_events > 0; from -= 32 * CHUNKS) {
             const long long event = sample.first + from;
             const EventChunks<real> events(event_factors + event, event_rows + event, sample.n_events - from);
@@ -186,7 +193,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     extern __shared__ __align__(128) double shared_memory[];
     __shared__ Arrival arrival;
     __shared__ real room[32 * NEURONS];
-    __shared__ unsigned used[34];
+    __shared__ unsigned used[USED];
     __shared__ double rates[4];
     const int t = threadIdx.x, lane = t & 31, warp = t >> 5, n_warps = blockDim.x >> 5, n_main = (n_hidden + NEURONS - 1) / NEURONS;
     const auto update = [&] {
@@ -215,7 +222,7 @@ __global__ void __launch_bounds__(1024) weight_step(
     const FirstWeights<real> task = {{spike_q, spike_errors, spike_slopes, spike_gains, worst, tau, reset, slope_floor}, samples,
                                      places + (size_t)first_neuron * batch, min(NEURONS, n_hidden - first_neuron), capacity,
                                      batch < 4 * n_warps ? 2 : 4, tile_samples, pairs,
-                                     reinterpret_cast<unsigned*>(list + capacity), list, used};
+                                     reinterpret_cast<unsigned*>(list + capacity), list, used, tile * NEURONS};
 
     // What only earlier kernels than the last one have written.
     const Weights<real> first = {weights1, m1, v1, gradient1};
@@ -249,9 +256,8 @@ __global__ void __launch_bounds__(1024) weight_step(
     if (finds) find_places(list_counts, counts, n_hidden, first_neuron, batch, pairs);
     const bool loads = t < min(tile, batch);
     const Sample own = loads ? samples[t] : Sample{0, 0, 0};
-    if (t < 34) used[t] = t < 2 ? 0 : n_warps;
+    if (t < USED) used[t] = t < 3 ? 0 : n_warps;
     for (int p = t; p < NEURONS * pitch / WIDTH; p += blockDim.x) reinterpret_cast<int4*>(sums)[p] = {0, 0, 0, 0};
-    if (loads) tile_samples[t] = own;
     if (!boxed) {
         __syncthreads();
     } else if (asks) {
@@ -263,6 +269,7 @@ __global__ void __launch_bounds__(1024) weight_step(
         arrive_at(2);
         wait_at(1);
     }
+    if (loads) tile_samples[t] = own;  // others read it after the next synchronization
     bool early_yet = true;
     const auto previous_ends = [&] {
         if (early_yet) start_after_previous();
@@ -294,7 +301,7 @@ __global__ void __launch_bounds__(1024) weight_step(
             const int n_samples = min(tile, batch - s);
             __syncthreads();  // the warps are through with the tile before
             if (t < n_samples) tile_samples[t] = samples[s + t];
-            if (t < 34) used[t] = t < 2 ? 0 : n_warps;
+            if (t < USED) used[t] = t < 3 ? 0 : n_warps;
             __syncthreads();
             each_pair(task, task.places + s * NEURONS, n_samples, [&](int number, const Place& place) {
                 list_pairs(task, number + lane, place.count, ~place.start);
