@@ -71,7 +71,7 @@ def choose(batch, sizes, n_out_slots, n_hidden_slots, itemsize, limit=MAX_SHARED
     threads = 1024 if limit >= 64 * 1024 else 256
     warps = blocks(batch * blocks(n_hidden, 32), N_PROCESSORS)
     warps = max(4, warps) if warps <= 16 else 4
-    per_warp = HIDDEN_TILE * 4 * itemsize + (HIDDEN_TILE + HIDDEN_UNROLL) * 4 + 2 * HIDDEN_UNROLL * itemsize
+    per_warp = (HIDDEN_TILE + HIDDEN_UNROLL) * (4 * itemsize + 4) + 2 * HIDDEN_UNROLL * itemsize
     warps = min(warps, max(1, room // per_warp))
     output = _choose_output(batch, room, threads, n_hidden, n_out, n_out_slots, padded_slots(n_hidden, n_hidden_slots), itemsize)
     pitch = update_pitch(n_pre)

@@ -30,11 +30,17 @@ __device__ __forceinline__ Interval<real> make_interval(real e, real e_next, rea
     return {e, e * e, exists ? y_low : real(0), exists ? crossing_limit(e, e_next, y_low, c) : Constants<real>::infinity()};
 }
 
-// A warp's shared memory: the events of its tile, and what fire_alone needs.
+// UNROLL events.
+template <typename real>
+struct Events {
+    Interval<real> intervals[UNROLL];
+    unsigned rows[UNROLL];  // of the weights
+};
+
+// A warp's shared memory: the events of its tile, with rows after them that are only loaded, and what fire_alone needs.
 template <typename real>
 struct Room {
-    Interval<real> intervals[TILE];
-    unsigned rows[TILE + UNROLL];  // of the weights; the last ones are only loaded
+    Events<real> events[TILE / UNROLL + 1];
     real sums[2 * UNROLL];
 };
 
@@ -181,12 +187,12 @@ __device__ __forceinline__ void fire_alone(Neurons<real>& neurons, int owner, co
     neurons.count = lane == owner ? count : neurons.count;
 }
 
-// UNROLL events from `base` on, whose weights w give way to those of the UNROLL events after them, and the spikes in the intervals after
-// the events.
+// UNROLL events, whose weights w give way to those of the UNROLL events after them, and the spikes in the intervals after the events.
+// sums: of the room.
 template <typename real>
-__device__ __forceinline__ void add_events(Neurons<real>& neurons, Room<real>& room, int base, real (&w)[UNROLL], const Column& column,
-                                           real c, real reset, const SpikeStore<real>& store) {
-    const Interval<real>* intervals = room.intervals + base;
+__device__ __forceinline__ void add_events(Neurons<real>& neurons, const Events<real>* events, real* sums, real (&w)[UNROLL],
+                                           const Column& column, real c, real reset, const SpikeStore<real>& store) {
+    const Interval<real>* intervals = events->intervals;
     real a[UNROLL], b[UNROLL], bound[UNROLL];
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u) {
@@ -195,7 +201,7 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, Room<real>& r
         a[u] = fma(w[u], event.e_squared, u ? a[u - 1] : neurons.a);
         bound[u] = fma(-a[u], event.y_low, b[u]) - event.limit;
     }
-    load_weights(w, room.rows + base + UNROLL, column);
+    load_weights(w, events[1].rows, column);
     neurons.a = a[UNROLL - 1];
     neurons.b = b[UNROLL - 1];
     real highest = largest<real, UNROLL>(bound);
@@ -209,7 +215,7 @@ __device__ __forceinline__ void add_events(Neurons<real>& neurons, Room<real>& r
         if (again == 0) break;
         // Rare: more spikes may follow. Earlier events are done with, and this one if the neuron has not fired.
         if (__popc(again) <= ALONE) {
-            for (; again; again &= again - 1) fire_alone(neurons, __ffs(again) - 1, a, b, intervals, room.sums, c, reset, store);
+            for (; again; again &= again - 1) fire_alone(neurons, __ffs(again) - 1, a, b, intervals, sums, c, reset, store);
             break;
         }
 #pragma unroll
@@ -251,10 +257,11 @@ __device__ __forceinline__ void prepare(Room<real>& room, const real* factors, c
     for (int part = 0; part < PARTS; ++part) {
         if (part * 32 >= n_padded) break;
         const real e_next = __shfl_sync(FULL_WARP, lane == 0 ? e[part + 1] : e[part], (lane + 1) & 31);
-        room.intervals[part * 32 + lane] = make_interval(e[part], e_next, c);
-        room.rows[part * 32 + lane] = row[part];
+        Events<real>& events = room.events[(part * 32 + lane) / UNROLL];
+        events.intervals[lane % UNROLL] = make_interval(e[part], e_next, c);
+        events.rows[lane % UNROLL] = row[part];
     }
-    if (lane < UNROLL) room.rows[n_padded + lane] = last_row;
+    if (lane < UNROLL) room.events[n_padded / UNROLL].rows[lane] = last_row;
 }
 
 // The sample (of the batch) of this warp, or -1. Waits for the block's other warps.
@@ -336,10 +343,11 @@ __global__ void __launch_bounds__(512) hidden_forward(
         __syncwarp();
         previous_ends();
         real w[UNROLL];
-        load_weights(w, room.rows, column);
+        load_weights(w, room.events->rows, column);
+        const Events<real>* end = room.events + n_padded / UNROLL;
 #pragma unroll 1
-        for (int base = 0; base < n_padded; base += UNROLL) {
-            add_events(neurons, room, base, w, column, c, reset, store);
+        for (const Events<real>* events = room.events; events != end; ++events) {
+            add_events(neurons, events, room.sums, w, column, c, reset, store);
         }
     }
     previous_ends();

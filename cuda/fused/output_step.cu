@@ -289,8 +289,8 @@ __global__ void __launch_bounds__(1024) output_step(
         group_q + worst * s, group_place + worst * s, list_counts + (size_t)s * n_groups, extremes + (size_t)2 * s * n_groups,
         counts + (size_t)s * n_hidden, n_groups, 32 * n_hidden_slots, n_hidden};
     HeldEntries<real> held;
-    load_groups(groups, held, room.group_starts, room.neuron_starts);
     const int label = samples[s].label;
+    load_groups(groups, held, room.group_starts, room.neuron_starts);
     const OutputTask<real> task = {
         s, n_hidden, n_hidden_slots, n_out, n_slots, label, kind, training, tau, c, reset, slope_floor, last_factor, parameter1, parameter2,
         group_q + worst * s, group_place + worst * s, slopes + (size_t)s * n_hidden_slots * n_hidden, spike_errors + worst * s};

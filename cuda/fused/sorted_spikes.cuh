@@ -67,35 +67,50 @@ template <typename real>
 __device__ __forceinline__ void load_groups(const GroupLists<real>& groups, HeldEntries<real>& held, int* group_starts,
                                             int* neuron_starts) {
     using Held = HeldEntries<real>;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5, last = groups.n_groups - 1;
+    // No branch around a load, and no use of one before all are on their way: what does not exist is taken from the last group.
+    struct Group {
+        int count;
+        float least, greatest;
+    };
+    const auto load_group = [&](int g) {
+        const int at = min(g, last);
+        return Group{groups.counts[at], (float)groups.extremes[2 * at], (float)groups.extremes[2 * at + 1]};
+    };
     int of_neuron[Held::GROUPS];
 #pragma unroll
     for (int r = 0; r < Held::GROUPS; ++r) {
-        const int g = warp + r * n_warps, i = g * 32 + lane;
         held.counts[r] = of_neuron[r] = 0;
-        if (g >= groups.n_groups) continue;
+        if (r > 0 && groups.n_groups <= r * n_warps) continue;  // the same for all warps
+        const int g = min(warp + r * n_warps, last);
         held.counts[r] = groups.counts[g];
-        if (i < groups.n_hidden) of_neuron[r] = groups.of_neurons[i];
-        const real* q = groups.q + (size_t)g * groups.capacity + lane;
-        const unsigned* place = groups.place + (size_t)g * groups.capacity + lane;
+        of_neuron[r] = groups.of_neurons[min(g * 32 + lane, groups.n_hidden - 1)];
 #pragma unroll
         for (int u = 0; u < Held::ENTRIES; ++u) {
-            if (32 * u < groups.capacity) held.q[r][u] = q[32 * u], held.place[r][u] = place[32 * u];
+            const size_t from = (size_t)g * groups.capacity + min(32 * u + lane, groups.capacity - 1);
+            held.q[r][u] = groups.q[from], held.place[r][u] = groups.place[from];
         }
+    }
+    Group group = load_group(lane);
+#pragma unroll
+    for (int r = 0; r < Held::GROUPS; ++r) {
+        const int g = warp + r * n_warps;
+        if (g > last) held.counts[r] = 0;
+        if (g * 32 + lane >= groups.n_hidden) of_neuron[r] = 0;
     }
     held.lowest = 0x7fffffff, held.highest = 0, held.total = 0;
 #pragma unroll 1
-    for (int first = 0; first < groups.n_groups; first += 32) {
-        const int g = first + lane;
-        const bool exists = g < groups.n_groups;
-        const int count = exists ? groups.counts[g] : 0;
-        // Infinity and 0 where there is no spike: nobody has to wait for the counts.
-        held.lowest = min(held.lowest, exists ? __float_as_int((float)groups.extremes[2 * g]) : 0x7fffffff);
-        held.highest = max(held.highest, exists ? __float_as_int((float)groups.extremes[2 * g + 1]) : 0);
+    for (int first = 0;;) {
+        const int g = first + lane, count = g <= last ? group.count : 0;
+        held.lowest = min(held.lowest, __float_as_int(group.least));
+        held.highest = max(held.highest, __float_as_int(group.greatest));
         const int sum = warp_inclusive_sum(count);
         const bool own = g == warp || g == warp + n_warps || (g >= 2 * n_warps && g % n_warps == warp);  // a remainder takes long
-        if (own && exists) group_starts[g] = held.total + sum - count;
+        if (own && g <= last) group_starts[g] = held.total + sum - count;
         held.total += __shfl_sync(FULL_WARP, sum, 31);
+        first += 32;
+        if (first > last) break;
+        group = load_group(first + lane);
     }
     held.lowest = __reduce_min_sync(FULL_WARP, held.lowest);
     held.highest = __reduce_max_sync(FULL_WARP, held.highest);
@@ -104,7 +119,7 @@ __device__ __forceinline__ void load_groups(const GroupLists<real>& groups, Held
 #pragma unroll
     for (int r = 0; r < Held::GROUPS; ++r) {
         const int g = warp + r * n_warps, i = g * 32 + lane;
-        if (g >= groups.n_groups) continue;
+        if (g > last) continue;
         held.all = held.all && held.counts[r] <= 32 * Held::ENTRIES;
         const int sum = warp_inclusive_sum(of_neuron[r]);
         if (i < groups.n_hidden) neuron_starts[i] = group_starts[g] + sum - of_neuron[r];
