@@ -323,11 +323,15 @@ __global__ void __launch_bounds__(1024) weight_step(
         real unit_of[WIDTH];
 #pragma unroll
         for (int c = 0; c < WIDTH; ++c) unit_of[c] = __shfl_sync(FULL_WARP, unit, column + c);
-        for (int p = t; p < n_pre * PACKS; p += blockDim.x) {
-            const size_t at = place_of(p);
+        const fixed* of_column[WIDTH];
+#pragma unroll
+        for (int c = 0; c < WIDTH; ++c) of_column[c] = sums + (column + c) * pitch;
+        const size_t rows_on = (size_t)(blockDim.x / PACKS) * n_hidden;
+        size_t at = place_of(t);
+        for (int p = t; p < n_pre * PACKS; p += blockDim.x, at += rows_on) {
             Numbers g;
 #pragma unroll
-            for (int c = 0; c < WIDTH; ++c) g.x[c] = sums[(column + c) * pitch + p / PACKS] * unit_of[c];
+            for (int c = 0; c < WIDTH; ++c) g.x[c] = of_column[c][p / PACKS] * unit_of[c];
             if (copied) change.apply(first, at, g, copies[p], copies[staged * PACKS + p], copies[2 * staged * PACKS + p]);
             else change.load_and_apply(first, at, g);
         }
