@@ -81,7 +81,7 @@ class Step:
 
     @property
     def steps_at_once(self):
-        """What to give train_next(steps=...): several where steps are captured, so that one begins while the one before ends; else 1."""
+        """What to give train_next() and evaluate_next() as steps: several where steps are captured, so that one begins while the one before ends; else 1."""
         if not self.graph:
             return 1
         large = self.batch_size * sum(layer.n_neurons for layer in self.network.layers) > _LARGE
@@ -102,9 +102,10 @@ class Step:
             self._order[: len(order)] = order
         else:
             self._order[: len(order)].set(order)
-        if self._fused is not None and self._fused.start(self._order[: len(order)]):
+        if self._fused is None:
+            self._cursor.fill(0)
+        elif self._fused.start(self._order[: len(order)], self._cursor):
             self._graphs.clear()
-        self._cursor.fill(0)
         self._remaining = len(order)
 
     def train_next(self, batch=None, steps=1):
@@ -116,9 +117,9 @@ class Step:
             raise RuntimeError("train: expected a Step with an optimizer")
         return self._next(batch, True, steps)
 
-    def evaluate_next(self, batch=None):
+    def evaluate_next(self, batch=None, steps=1):
         """The same without backward pass and optimizer."""
-        return self._next(batch, False, 1)
+        return self._next(batch, False, steps)
 
     def train(self, indices):
         """indices: at most batch_size integers into the source. Changes the weights."""
@@ -150,7 +151,7 @@ class Step:
 
         def launch():
             if self._fused is not None:
-                self._fused.after_weights = False  # what came before, and whether it has ended, is known within these steps only
+                self._fused.ahead = False  # what came before, and whether it has ended, is known within these steps only
             for _ in range(steps):
                 self._launch(batch, training)
 

@@ -124,9 +124,9 @@ def _run_fused(dtype):
     network = bats.Network([bats.InputLayer(2), *layers], device="cpu", dtype=dtype, seed=0)
     source = LatencyImages(np.full((1, 2), 255, dtype=np.uint8), [0]).to("cpu", dtype)
     step = CpuFusedStep(network, bats.SpikeCountClassLoss(2, 0), bats.AdamOptimizer(0.1), source, 1, 0.2)
-    step.start(np.zeros(1, dtype=np.int32))
-    loss, predictions, totals = np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int32), np.zeros(4)
-    step.launch(1, True, np.zeros(1, dtype=np.int64), loss, predictions, totals)
+    cursor, loss, predictions, totals = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=dtype), np.zeros(1, dtype=np.int32), np.zeros(4)
+    step.start(np.zeros(1, dtype=np.int32), cursor)
+    step.launch(1, True, cursor, loss, predictions, totals)
 
 
 def _run_convolution(dtype):

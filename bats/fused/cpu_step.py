@@ -80,9 +80,9 @@ class CpuFusedStep:
             bounded=np.zeros((n_sets, 2), np.int64),
         )
 
-    def start(self, order):
-        """order: int32 array. Returns False: nothing captured reads the table."""
-        self.table.start(order)
+    def start(self, order, cursor):
+        """order: int32 array; cursor [1] becomes 0. Returns False: nothing captured reads the table."""
+        self.table.start(order, cursor)
         return False
 
     def launch(self, batch, training, cursor, loss, predictions, totals):

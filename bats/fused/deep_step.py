@@ -48,7 +48,7 @@ class DeepFusedStep:
         self.labels = xp.zeros(batch_size, np.int32)
         self.structures = Structures(self.dtype)
         self.schedule, self.moments = self._optimizer_arrays()
-        self.after_weights = False  # whether deep_weights is the kernel that the next one follows; Step resets it
+        self.ahead = False  # whether deep_weights is the kernel that the next one follows; Step resets it
 
     def _spike_room(self, layer, n, hidden):
         """The spikes of a layer, [n, n_slots, n_neurons]; sorted too for the next layer, and room to sort in where needed."""
@@ -73,9 +73,9 @@ class DeepFusedStep:
         schedule, moments = self.optimizer.arrays(gradients)
         return schedule, [tuple(moments[place].get(name, gradients[place]) for name in ("m", "v")) for place in range(1, len(gradients))]
 
-    def start(self, order):
-        """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
-        return self.table.start(order)
+    def start(self, order, cursor):
+        """order: int32 array on the device; cursor [1] becomes 0. Returns True if an array that captured steps read was replaced."""
+        return self.table.start(order, cursor)
 
     # ------------------------------------------------------------------------------------------------------------------
     def launch(self, batch, training, cursor, loss, predictions, totals):
@@ -84,7 +84,7 @@ class DeepFusedStep:
             part = slice(first, min(batch, first + self.at_once))
             for _, launch in self.part_kernels(part, batch, training, cursor, loss, predictions, totals):
                 launch()
-            self.after_weights = training
+            self.ahead = training
         if not training:
             accumulate_metrics(loss[:batch], predictions[:batch], self.out_counts[:batch], self.labels[:batch], totals)
 
@@ -132,7 +132,7 @@ class DeepFusedStep:
 
     def _forward(self, k, n, cursor):
         layer, train = self.layers[k], self.trains[k]
-        early = k == 0 and self.after_weights and kernels_begin_early()
+        early = k == 0 and self.ahead and kernels_begin_early()
         before = self.trains[k - 1] if k else train  # not read by the first layer
         pre_slots = self.slots[k - 1] if k else None
         shape = deep_layout.forward(n, self.sizes[k], self.sizes[k + 1], pre_slots, self.dtype.itemsize, self.shared_limit)

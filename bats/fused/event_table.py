@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from bats import ops
+from bats import kernels, ops
 from bats.fused.launch import address
+from bats.ops.arguments import blocks
 
 CHUNK = 1000  # samples encoded at a time
 LOADED = 192  # events that cuda/fused/pair_gradient.cuh loads at once
@@ -46,13 +47,17 @@ class EventTable:
         self.samples[:, 1] = counts + (source.labels.astype(np.int64) << 32)
         self._xp, self.in_order = xp, xp.zeros((max(1, n), 2), dtype=np.int64)
 
-    def start(self, order):
-        """in_order becomes the samples in the order of training. order: int32 array on the device. Returns True if the array was
-        replaced."""
+    def start(self, order, cursor):
+        """in_order becomes the samples in this order, int32 on the device, and cursor [1] 0. Returns True if in_order was replaced."""
         replaced = len(order) > len(self.in_order)
         if replaced:
             self.in_order = self._xp.zeros((len(order), 2), dtype=np.int64)
-        self._xp.take(self.samples, order, axis=0, out=self.in_order[: len(order)])
+        if self._xp is np:
+            np.take(self.samples, order, axis=0, out=self.in_order[: len(order)])
+            cursor.fill(0)
+        else:  # one launch: evaluating a test set takes 2 ms, and two calls of CuPy 0.04
+            n, kernel = len(order), kernels.kernel("fused/order_samples", "order_samples", self.factors.dtype)
+            kernel((max(1, blocks(n, 256)),), (256,), (self.samples, order, np.int32(n), self.in_order, cursor))
         return replaced
 
     @property

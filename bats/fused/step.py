@@ -63,8 +63,8 @@ class FusedStep:
             upcoming_places=xp.zeros(layout.SORTED, np.int32),
         )
         self.optimizer_arrays = self._optimizer_arrays(hidden, output)
-        self.after_weights = False  # whether weight_step is the kernel that the next one follows; Step resets it
-        self.prepared = 0  # samples of the next batch in room.upcoming, of use if after_weights
+        self.ahead = False  # whether the next kernel follows one that lets hidden_forward prepare its events meanwhile; Step resets it
+        self.prepared = 0  # samples of the next batch in room.upcoming, of use if `ahead`
 
     def _choose(self, batch):
         sizes = tuple(layer.n_neurons for layer in self.network.layers)
@@ -79,9 +79,9 @@ class FusedStep:
         flat = [(moments[place].get("m", gradients[place]), moments[place].get("v", gradients[place])) for place in (1, 2)]
         return schedule, flat
 
-    def start(self, order):
-        """order: int32 array on the device. Returns True if an array that captured steps read was replaced."""
-        return self.table.start(order)
+    def start(self, order, cursor):
+        """order: int32 array on the device; cursor [1] becomes 0. Returns True if an array that captured steps read was replaced."""
+        return self.table.start(order, cursor)
 
     # ------------------------------------------------------------------------------------------------------------------
     def launch(self, batch, training, cursor, loss, predictions, totals):
@@ -93,10 +93,11 @@ class FusedStep:
             self._output_step(part, cursor, training, part.stop == batch, prepares, loss[part], predictions[part])
             if training:
                 self._weight_step(part, batch, loss[part], predictions[part], totals)
-            self.after_weights, self.prepared = training, batch if prepares else 0
+            self.ahead, self.prepared = training, batch if prepares else 0
         if not training:
             room = self.room
             accumulate_metrics(loss[:batch], predictions[:batch], room.out_counts[:batch], room.labels[:batch], totals)
+            self.ahead = True
 
     def _run(self, name, grid, threads, arguments, shared):
         kernel = kernels.kernel(f"fused/{name}", name, self.dtype)
@@ -108,13 +109,13 @@ class FusedStep:
         hidden, room, n = self.network.layers[1], self.room, part.stop - part.start
         shape, neuron = self._choose(n), hidden.neuron
         status, _ = hidden.tally()
-        prepared = self.after_weights and self.prepared == n
+        prepared = self.ahead and self.prepared == n
         upcoming = (room.upcoming, room.upcoming_places) if prepared else (np.uintp(0), np.uintp(0))
         arguments = (
             self.table.in_order, cursor, self.table.factors, self.table.rows_argument, hidden.matrix,
             np.int32(n), np.int32(hidden.n_neurons), neuron.c, neuron.reset, self.last_factor, np.int32(hidden.max_n_spike),
             room.list_q, room.list_places, room.list_counts, room.extremes, room.slopes, room.counts, room.samples,
-            status, np.int32(len(status)), np.int32(self.after_weights), *upcoming,
+            status, np.int32(len(status)), np.int32(self.ahead), *upcoming,
         )  # fmt: skip
         grid = (blocks(hidden.n_neurons, 32), blocks(n, shape.hidden_warps))
         self._run("hidden_forward", grid, 32 * shape.hidden_warps, arguments, shape.hidden_shared)

@@ -112,7 +112,7 @@ def accumulate_metrics(loss, predictions, counts, labels, totals):
         cpu.accumulate_metrics(loss, predictions, counts, labels, totals)
     elif batch:
         arguments = (loss, predictions, counts, labels, np.int32(batch), np.int32(n_neurons), totals)
-        _launch("accumulate_metrics", loss.dtype, 1, 32, arguments)
+        run(kernels.kernel("losses/losses", "accumulate_metrics", loss.dtype), (1,), 256, arguments)
 
 
 def spike_count_class_step(times, counts, labels, target_true, target_false, loss, errors, predictions, totals, ticket):

@@ -17,12 +17,13 @@ def evaluate_step(step, batch_size, check=None, predictions=None, observe=None):
     `check()` is called between batches; each batch's predictions (np.int32) are appended to the list `predictions`;
     `observe()` is called after each batch, while the network still holds its spikes.
     """
+    steps = step.steps_at_once if check is None and predictions is None and observe is None else 1
     step.reset_metrics()
     step.start(np.arange(len(step.source)))
     while True:
         if check is not None:
             check()
-        if not step.evaluate_next(batch_size):
+        if not step.evaluate_next(batch_size, steps=steps):
             break
         if predictions is not None:
             predictions.append(np.array(step.predictions, dtype=np.int32))

@@ -295,7 +295,7 @@ __global__ void __launch_bounds__(512) hidden_forward(
         int* __restrict__ counts,                  // [batch, n_hidden]
         Sample* __restrict__ batch_samples,        // [batch]: what the other kernels need to know of the batch
         unsigned long long* status, int n_rows,    // [n_rows, 4]: spikes, silent, overflowing, non-finite
-        int ahead,          // the kernel before is a weight_step: events, which it has nothing to do with, are prepared before it has ended
+        int ahead,          // events, which the kernel before has nothing to do with, may be prepared before it has ended
         const Sample* upcoming, const int* upcoming_places) {  // [batch]: what the output_step before has made of the batch, or null
     extern __shared__ __align__(16) double shared_memory[];
     bool early = ahead;

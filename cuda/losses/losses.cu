@@ -170,12 +170,19 @@ __global__ void largest(const real* __restrict__ logits, const int* __restrict__
     predictions[b] = best;
 }
 
-// totals [4] += the figures of a batch. One block of 32 threads.
+// totals [4] += the figures of a batch. One block of 256 threads.
 template <typename real>
-__global__ void __launch_bounds__(32) accumulate_metrics(const real* __restrict__ loss, const int* __restrict__ predictions,
-                                                         const int* __restrict__ counts, const int* __restrict__ labels,
-                                                         int batch, int n_neurons, double* totals) {
-    add_metrics(loss, predictions, counts, labels, batch, n_neurons, totals);
+__global__ void __launch_bounds__(256) accumulate_metrics(const real* loss, const int* predictions, const int* counts, const int* labels,
+                                                          int batch, int n_neurons, double* totals) {
+    __shared__ BatchFigures of_warps[8];
+    start_after_previous();
+    const BatchFigures own = batch_figures(loss, predictions, counts, labels, threadIdx.x, blockDim.x, batch, n_neurons);
+    if ((threadIdx.x & 31) == 0) of_warps[threadIdx.x >> 5] = own;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    BatchFigures sum = of_warps[0];
+    for (int warp = 1; warp < 8; ++warp) sum.add(of_warps[warp]);
+    add_figures(sum, batch, totals);
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
