@@ -96,7 +96,7 @@ class Step:
             self.train(indices)
         return len(indices)
 
-    def evaluate_next(self, batch):
+    def evaluate_next(self, batch, steps=1):
         indices, self.order = self.order[:batch], self.order[batch:]
         if len(indices):
             self.evaluate(indices)

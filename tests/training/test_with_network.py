@@ -89,8 +89,8 @@ class Checks:
                         count(made, calls)
                         return trained
 
-                    def evaluate_next(self, batch=None, made=made, calls=calls):
-                        evaluated = super().evaluate_next(batch)
+                    def evaluate_next(self, batch=None, steps=1, made=made, calls=calls):
+                        evaluated = super().evaluate_next(batch, steps)
                         count(made, calls)
                         return evaluated
 
