@@ -81,7 +81,8 @@ class Step:
 
     @property
     def steps_at_once(self):
-        """What to give train_next() and evaluate_next() as steps: several where steps are captured, so that one begins while the one before ends; else 1."""
+        """What to give train_next() and evaluate_next() as `steps`: several where they are captured, so that one begins while the one
+        before ends; else 1."""
         if not self.graph:
             return 1
         large = self.batch_size * sum(layer.n_neurons for layer in self.network.layers) > _LARGE

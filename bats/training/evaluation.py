@@ -14,8 +14,8 @@ from bats.device import to_numpy
 def evaluate_step(step, batch_size, check=None, predictions=None, observe=None):
     """Metrics of every sample of the step's source, in order; no weight changes.
 
-    `check()` is called between batches, or several that run together; each batch's predictions (np.int32) are appended to the list `predictions`;
-    `observe()` is called after each batch, while the network still holds its spikes.
+    `check()` is called between batches, or several that run together; each batch's predictions (np.int32) are appended to
+    the list `predictions`; `observe()` is called after each batch, while the network still holds its spikes.
     """
     steps = step.steps_at_once if predictions is None and observe is None else 1
     step.reset_metrics()

@@ -251,6 +251,7 @@ __global__ void __launch_bounds__(1024) output_step(
         const long long position = *cursor + batch;
         start_after_previous();  // it has read what is upcoming
         Upcoming{upcoming, upcoming_places}.prepare(in_order, n_order, position, batch);
+        __syncthreads();  // all have read it
         if (keeps_count) *cursor = position;
         return;
     }

@@ -18,8 +18,9 @@ from bats.ops.sort_events import BITS
 from bats.sources import SpikeSamples
 from bats.step import Step
 from tests.devices import Cpu
-from tests.fused import test_fused_step
-from tests.fused.test_fused_step import COUNT, FIRST, Checks
+from tests.fused import checks
+from tests.fused.checks import COUNT, FIRST
+from tests.fused.test_fused_step import Checks
 
 TRAINED = """
 import sys
@@ -65,7 +66,7 @@ class _Room(SimpleNamespace):
 
 class OnCpu(Checks, Cpu):
     def setUp(self):
-        patch = mock.patch.object(test_fused_step, "FusedStep", Poisoned)
+        patch = mock.patch.object(checks, "FusedStep", Poisoned)
         patch.start()
         self.addCleanup(patch.stop)
 

@@ -14,7 +14,7 @@ from bats.sources import LatencyImages, SpikeSamples
 from bats.step import Step
 from tests.devices import Cuda
 from tests.fused import test_fused_step
-from tests.fused.test_fused_step import COUNT, FIRST
+from tests.fused.checks import COUNT, FIRST
 from tests.oracle import TOLERANCE, build, difference, time_differences
 
 # Weights that stay out of shared memory, tiles of few events, batches in several parts.

@@ -48,6 +48,18 @@ class OnCpu(Cpu):
                         self.assertLessEqual(first + LOADED, len(factors))
                     self.assertEqual(len(factors), end + LOADED)
 
+    def test_the_order_of_training(self):
+        table, _ = self.table(7, 3, 1.0, 32)
+        samples, cursor = to_numpy(table.samples), self.array([5])
+        for order, replaced in (([3], False), ([6, 0, 0, 2, 5], False), (np.arange(300) % 7, True)):
+            with self.subTest(n=len(order)):
+                table.in_order.fill(-1)
+                cursor.fill(5)
+                self.assertEqual(table.start(self.array(order, np.int32), cursor), replaced)
+                np.testing.assert_array_equal(to_numpy(table.in_order)[: len(order)], samples[order])
+                self.assertTrue((to_numpy(table.in_order)[len(order) :] == -1).all())
+                self.assertEqual(int(cursor[0]), 0)
+
 
 class OnCuda(OnCpu, Cuda):
     pass

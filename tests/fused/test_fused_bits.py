@@ -1,4 +1,5 @@
-"""The fused step has the same bits whether its kernels begin early or not, and whoever copies the weights."""
+"""The fused step has the same bits whether it is captured or not, whether its kernels begin early, and whoever copies the weights or
+prepares the next batch."""
 
 import unittest
 from unittest import mock
@@ -7,14 +8,21 @@ import numpy as np
 
 import bats
 from bats.device import to_numpy
-from bats.fused import FusedStep, launch, tensor_map
+from bats.fused import FusedStep, launch, layout, tensor_map
 from bats.fused import step as fused_step
 from bats.sources import LatencyImages
 from bats.step import Step
 from tests.devices import Cuda
+from tests.fused.checks import Steps
 
 
-class OnCuda(Cuda):
+class OnCuda(Steps, Cuda):
+    def test_a_captured_step(self):
+        plain, captured = self.trained(True, graph=False, epochs=4), self.trained(True, graph=True, epochs=4)
+        for one, two in zip(plain.network.layers[1:], captured.network.layers[1:], strict=True):
+            self.assertEqual(to_numpy(one.weights).tobytes(), to_numpy(two.weights).tobytes())
+        self.assertEqual(plain.metrics(), captured.metrics())
+
     def weights(self, batch):
         """After 20 epochs of 3000 noisy images, several steps in a graph."""
         rng = np.random.default_rng(0)
@@ -40,6 +48,7 @@ class OnCuda(Cuda):
             (launch, "EARLY", False),
             (fused_step, "available", lambda: False),  # threads copy
             (FusedStep, "early_blocks", lambda *_: 0),
+            (layout, "SORTED", 0),  # the first kernel chooses its samples itself
         ):
             with mock.patch.object(target, name, value):
                 for batch in expected:

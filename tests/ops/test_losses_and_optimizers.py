@@ -83,13 +83,16 @@ class Checks:
             bats.TTFSSoftmaxCrossEntropy(-1)
 
     def test_metrics(self):
-        loss = self.array(np.arange(70.0), np.float32)
-        predictions = np.where(np.arange(70) % 3 == 0, self.labels, -1).astype(np.int32)
-        totals = self.array(np.zeros(4))
-        for _ in range(2):
-            ops.accumulate_metrics(loss, self.array(predictions), self.array(self.counts), self.array(self.labels), totals)
-        silent = (self.counts[np.arange(70), self.labels] == 0).sum()
-        np.testing.assert_allclose(to_numpy(totals), 2 * np.array([70, 70 * 69 / 2, 24, silent]))
+        for n in (1, 70, 5 * 70):
+            with self.subTest(samples=n):
+                labels, counts = np.resize(self.labels, n), np.resize(self.counts, (n, *self.counts.shape[1:]))
+                loss = self.array(np.arange(float(n)), np.float32)
+                predictions = np.where(np.arange(n) % 3 == 0, labels, -1).astype(np.int32)
+                totals = self.array(np.zeros(4))
+                for _ in range(2):
+                    ops.accumulate_metrics(loss, self.array(predictions), self.array(counts), self.array(labels), totals)
+                silent = (counts[np.arange(n), labels] == 0).sum()
+                np.testing.assert_allclose(to_numpy(totals), 2 * np.array([n, n * (n - 1) / 2, -(-n // 3), silent]))
 
     def optimizers(self):
         yield bats.GradientDescentOptimizer(0.1), lambda g, m, v, t: (reference.gradient_descent(g, 0.1), m, v)
