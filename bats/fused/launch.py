@@ -5,14 +5,14 @@ cuda/fused/dependent_launch.cuh. Where the driver or the device cannot, kernels 
 """
 
 import ctypes
-import functools
 
 import numpy as np
 
 from bats.device import array_module
+from bats.fused.driver import driver_function
 
+_LAUNCH = "cuLaunchKernelEx"
 _PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
-_LEAST_DRIVER, _LEAST_CAPABILITY = 12030, 90
 EARLY = True  # False launches all kernels as usual; the results are the same (tests/fused)
 
 
@@ -27,18 +27,6 @@ class _Configuration(ctypes.Structure):
     )  # fmt: skip
 
 
-@functools.cache
-def _driver():
-    """The driver's launch function, or None where dependent launches cannot be had."""
-    runtime = array_module("cuda").cuda
-    if int(runtime.Device().compute_capability) < _LEAST_CAPABILITY or runtime.runtime.driverGetVersion() < _LEAST_DRIVER:
-        return None
-    try:
-        return ctypes.CDLL("libcuda.so.1").cuLaunchKernelEx
-    except (OSError, AttributeError):
-        return None
-
-
 def address(array):
     """Where the array begins: CuPy or NumPy."""
     return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
@@ -46,12 +34,12 @@ def address(array):
 
 def kernels_begin_early():
     """Whether launch() lets kernels begin while the kernel before them ends."""
-    return EARLY and _driver() is not None
+    return EARLY and driver_function(_LAUNCH) is not None
 
 
 def launch(kernel, grid, n_threads, arguments, shared):
     """kernel: a CuPy kernel; grid: up to three numbers of blocks; arguments: CuPy arrays and NumPy scalars or records."""
-    call = _driver() if kernels_begin_early() else None
+    call = driver_function(_LAUNCH) if kernels_begin_early() else None
     if call is None:
         kernel(grid, (n_threads,), arguments, shared_mem=shared)
         return
@@ -64,4 +52,4 @@ def launch(kernel, grid, n_threads, arguments, shared):
     configuration = _Configuration(*sizes, n_threads, 1, 1, shared, stream, ctypes.pointer(attribute), 1)
     code = call(ctypes.byref(configuration), ctypes.c_void_p(kernel.kernel.ptr), pointers, None)
     if code != 0:
-        raise RuntimeError(f"cuLaunchKernelEx: expected 0, received error {code} for {kernel.name}")
+        raise RuntimeError(f"{_LAUNCH}: expected 0, received error {code} for {kernel.name}")

@@ -5,31 +5,19 @@ import functools
 
 import numpy as np
 
-from bats.device import array_module
+from bats.fused.driver import driver_function
 
 MOST_ROWS = 256  # of a box
-_LEAST_CAPABILITY, _LEAST_DRIVER = 90, 12030
+_ENCODE = "cuTensorMapEncodeTiled"
 _TYPES = {np.dtype("float32"): 7, np.dtype("float64"): 8}  # CUtensorMapDataType
 _BYTES, _ALIGNMENT = 128, 64  # of a CUtensorMap
 _RECORD = np.dtype([("opaque", np.uint64, _BYTES // 8)])  # TensorMap of cuda/common/box_copy.cuh
 NONE = np.zeros((), dtype=_RECORD)  # where there is no box to copy
 
 
-@functools.cache
-def _encode():
-    """The driver's function, or None where there is no accelerator."""
-    runtime = array_module("cuda").cuda
-    if int(runtime.Device().compute_capability) < _LEAST_CAPABILITY or runtime.runtime.driverGetVersion() < _LEAST_DRIVER:
-        return None
-    try:
-        return ctypes.CDLL("libcuda.so.1").cuTensorMapEncodeTiled
-    except (OSError, AttributeError):
-        return None
-
-
 def available():
     """Whether boxes can be copied on this device; elsewhere threads copy, with the same results."""
-    return _encode() is not None
+    return driver_function(_ENCODE) is not None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -41,11 +29,11 @@ def tensor_map(address, dtype, shape, box):
     words = ctypes.c_uint64 * 2, ctypes.c_uint32 * 2
     room = ctypes.create_string_buffer(_BYTES + _ALIGNMENT)
     at = -(-ctypes.addressof(room) // _ALIGNMENT) * _ALIGNMENT
-    code = _encode()(
+    code = driver_function(_ENCODE)(
         ctypes.c_void_p(at), ctypes.c_int(_TYPES[np.dtype(dtype)]), ctypes.c_uint32(2), ctypes.c_void_p(address),
         words[0](*shape[::-1]), words[0](shape[1] * np.dtype(dtype).itemsize, 0), words[1](*box[::-1]), words[1](1, 1),
         ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0),
     )  # fmt: skip
     if code != 0:
-        raise RuntimeError(f"cuTensorMapEncodeTiled: expected 0, received error {code} for a matrix {shape} in boxes of {box}")
+        raise RuntimeError(f"{_ENCODE}: expected 0, received error {code} for a matrix {shape} in boxes of {box}")
     return np.frombuffer(ctypes.string_at(at, _BYTES), dtype=_RECORD).reshape(())
