@@ -94,9 +94,7 @@ __device__ __forceinline__ void load_groups(const GroupLists<real>& groups, Held
     Group group = load_group(lane);
 #pragma unroll
     for (int r = 0; r < Held::GROUPS; ++r) {
-        const int g = warp + r * n_warps;
-        if (g > last) held.counts[r] = 0;
-        if (g * 32 + lane >= groups.n_hidden) of_neuron[r] = 0;
+        if (warp + r * n_warps > last) held.counts[r] = 0;
     }
     held.lowest = 0x7fffffff, held.highest = 0, held.total = 0;
 #pragma unroll 1
