@@ -54,7 +54,7 @@ def measure(job, batch, data, warm_up, dtype):
     fused.launch(batch, True, step._cursor, step._loss, step._predictions, step._totals)
     kernels = {
         "hidden_forward": lambda: fused._hidden_forward(part, step._cursor),
-        "output_step": lambda: fused._output_step(part, step._cursor, True, True, loss, predictions),
+        "output_step": lambda: fused._output_step(part, step._cursor, True, True, False, loss, predictions),
         "weight_step": lambda: fused._weight_step(part, batch, loss, predictions, step._totals),
     }
     row = {"job": job, "batch": batch, "samples_at_once": part.stop}
