@@ -131,7 +131,8 @@ __device__ __forceinline__ real tile_gains(const FirstWeights<real>& task, const
     return bound;
 }
 
-// Adds the listed pairs to sums [NEURONS, pitch]; warps take one unit after another, small ones last: so all end at about the same time. units_of: of the fixed point, neuron lane % NEURONS.
+// Adds the listed pairs to sums [NEURONS, pitch]; warps take one unit after another, small ones last, so that all end at about the same time.
+// units_of: of the fixed point, neuron lane % NEURONS.
 template <typename index_t, typename real>
 __device__ __forceinline__ void add_pairs(const FirstWeights<real>& task, int first_sample, const real* event_factors,
                                           const index_t* event_rows, real units_of, typename FixedPoint<real>::type* sums, int pitch) {
