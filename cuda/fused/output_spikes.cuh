@@ -78,7 +78,7 @@ struct OutputState {
     real* fall;
     int* counts;
     int* overflow;
-    real *q, *slopes;  // [n_out, n_slots]
+    real *q, *roots;  // [n_out, n_slots]: of the spikes, q and x of the crossing; the slope is x / q
 };
 
 // SEGMENT hidden spikes and two outputs, of one thread.
@@ -247,7 +247,7 @@ __device__ __forceinline__ void walk_chunk(const SpikeLists<real>& chunk, int m,
         if (lane < hit) bound = NEVER;
         if (lane == hit) {
             state.q[o * n_slots + count] = q_spike;
-            state.slopes[o * n_slots + count] = x * reciprocal(q_spike);
+            state.roots[o * n_slots + count] = x;
             q = q_spike;  // the rest of this interval begins at the spike
         }
         ++count;

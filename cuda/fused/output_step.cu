@@ -64,7 +64,7 @@ __device__ __forceinline__ OutputRoom<real> lay_out(double* shared_memory, int l
     room.weights = {staged ? take((n_hidden + 1) * even) : nullptr, weights, n_hidden, n_out, even};
     room.lists.q = take(list_capacity);
     sums.highest = take(even * sums.n_groups), sums.totals = take(2 * even * sums.n_parts), sums.carried = take(2 * even);
-    room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.slopes = take(n_out * n_slots);
+    room.state.fall = take(n_out), room.state.q = take(n_out * n_slots), room.state.roots = take(n_out * n_slots);
     room.scratch = take(scratch_size), room.scratch_size = scratch_size;
     sums.a = room.scratch, sums.b = sums.a + even * sums.pitch;
     room.sorting.starts = reinterpret_cast<int*>(room.scratch);
@@ -107,10 +107,10 @@ __device__ __forceinline__ int output_gains(const OutputTask<real>& task, const 
         const int k = count - 1 - done - lane, n = min(32, count - done);
         const bool mine = k >= 0;
         const int at = o * task.n_slots + k;
-        const real q = mine ? state.q[at] : real(1), slope = mine ? state.slopes[at] : real(1);
+        const real q = mine ? state.q[at] : real(1), y = reciprocal(q), slope = mine ? state.roots[at] * y : real(1);
         const real own_error = !mine || (task.kind == FIRST_SPIKE && k > 0) ? real(0) : error;
         n_bounded += mine && slope < task.slope_floor;
-        const real flat = reciprocal(max(slope, task.slope_floor)), y = reciprocal(q), step = flat * task.reset;
+        const real flat = reciprocal(max(slope, task.slope_floor)), step = flat * task.reset;
         real factor = mine ? 1 + step : real(1), added = own_error * step * y;
 #pragma unroll 1
         for (int distance = 1; distance < n; distance *= 2) {
