@@ -14,7 +14,7 @@ from tests.emulation import emulator
 TESTS = (
     "tests.fused.test_deep_step.OnCuda.test_random_networks",
     "tests.fused.test_deep_step.OnCuda.test_lists_in_rounds",
-    "tests.fused.test_fused_step.OnCuda.test_a_captured_step_has_the_same_bits",
+    "tests.fused.test_fused_bits.OnCuda.test_a_captured_step",
 )
 
 
